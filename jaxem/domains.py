@@ -1,0 +1,223 @@
+"""Domains of parameters, declared once per family, and all that follows from them.
+
+A params tree has a parallel tree of `Domain`s. Unconstrained coordinates, counts of free parameters, checks of values and
+relabelling of states are computed here from that tree, so no family or model writes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.kernels.linalg import cholesky
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Where a parameter lives. A leaf has shape (*batch, *event); coordinates are taken event by event.
+
+    `state_axes` are the axes that run over the latent states (permuted when states are relabelled); empty for a parameter
+    that all states share.
+    """
+
+    state_axes: tuple[int, ...] = (0,)
+    event_ndim: int = 0
+    says: str = "finite numbers"
+
+    def free(self, event: tuple[int, ...]) -> int:
+        """Number of unconstrained coordinates of one event."""
+        return math.prod(event)
+
+    def unconstrain(self, x: jax.Array) -> jax.Array:
+        """(*batch, *event) -> (*batch, free)."""
+        return x.reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
+
+    def constrain(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
+        """(*batch, free) -> (*batch, *event)."""
+        return u.reshape(u.shape[:-1] + event)
+
+    def holds(self, x: np.ndarray) -> bool:
+        """Whether a concrete value lies in the domain."""
+        return bool(np.isfinite(x).all())
+
+
+class Real(Domain):
+    """Any finite number; coordinates are the values themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive(Domain):
+    """Positive numbers; the coordinate is the logarithm."""
+
+    says: str = "finite numbers > 0"
+
+    def unconstrain(self, x):
+        return super().unconstrain(jnp.log(x))
+
+    def constrain(self, u, event):
+        return super().constrain(jnp.exp(u), event)
+
+    def holds(self, x):
+        return bool((np.isfinite(x) & (x > 0)).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class Simplex(Domain):
+    """Probabilities along the last axis; K - 1 coordinates log(p_k / p_K). A zero probability is at minus infinity."""
+
+    event_ndim: int = 1
+    says: str = "numbers >= 0 that sum to 1 along the last axis"
+
+    def free(self, event):
+        return event[0] - 1
+
+    def unconstrain(self, x):
+        return jnp.log(x[..., :-1]) - jnp.log(x[..., -1:])
+
+    def constrain(self, u, event):
+        return jax.nn.softmax(jnp.concatenate([u, jnp.zeros_like(u, shape=u.shape[:-1] + (1,))], axis=-1), axis=-1)
+
+    def holds(self, x):
+        close = np.abs(x.sum(axis=-1) - 1) <= 1e3 * np.finfo(x.dtype).eps
+        return bool(np.isfinite(x).all() and (x >= 0).all() and close.all())
+
+
+@dataclasses.dataclass(frozen=True)
+class PositiveDefinite(Domain):
+    """Symmetric positive definite d x d matrices; d(d+1)/2 coordinates: the Cholesky factor row by row, log diagonal."""
+
+    event_ndim: int = 2
+    says: str = "symmetric positive definite matrices"
+
+    def free(self, event):
+        return event[0] * (event[0] + 1) // 2
+
+    def unconstrain(self, x):
+        d = x.shape[-1]
+        factor = cholesky(x)
+        diagonal = jnp.eye(d, dtype=bool)
+        coordinates = jnp.where(diagonal, jnp.log(jnp.where(diagonal, factor, 1)), factor)
+        return coordinates[(..., *np.tril_indices(d))]
+
+    def constrain(self, u, event):
+        d = event[0]
+        lower = jnp.zeros(u.shape[:-1] + (d, d), u.dtype).at[(..., *np.tril_indices(d))].set(u)
+        diagonal = jnp.eye(d, dtype=bool)
+        factor = jnp.where(diagonal, jnp.exp(jnp.where(diagonal, lower, 0)), lower)
+        return factor @ jnp.swapaxes(factor, -1, -2)
+
+    def holds(self, x):
+        if not np.isfinite(x).all():
+            return False
+        scale = np.sqrt(np.abs(np.einsum("...ii,...jj->...ij", x, x)))
+        symmetric = (np.abs(x - np.swapaxes(x, -1, -2)) <= 1e3 * np.finfo(x.dtype).eps * scale).all()
+        try:
+            np.linalg.cholesky(x.astype(np.float64))
+        except np.linalg.LinAlgError:
+            return False
+        return bool(symmetric)
+
+
+def _split(domain: Domain, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    cut = len(shape) - domain.event_ndim
+    return shape[:cut], shape[cut:]
+
+
+def _is_shape(x: Any) -> bool:
+    return type(x) is tuple and all(isinstance(i, int) for i in x)
+
+
+def count(domains: Any, shapes: Any) -> int:
+    """Number of free parameters of a params tree with these leaf shapes (a tree of tuples)."""
+    total = 0
+    leaves, structure = jax.tree.flatten(domains)
+    for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
+        batch, event = _split(domain, shape)
+        total += math.prod(batch) * domain.free(event)
+    return total
+
+
+def to_unconstrained(domains: Any, params: Any) -> jax.Array:
+    """The params tree as one flat vector of unconstrained coordinates, leaf after leaf."""
+    parts = jax.tree.map(lambda domain, x: domain.unconstrain(jnp.asarray(x)).reshape(-1), domains, params)
+    return jnp.concatenate(jax.tree.leaves(parts))
+
+
+def from_unconstrained(domains: Any, shapes: Any, vector: jax.Array) -> Any:
+    """Inverse of `to_unconstrained` for leaf shapes `shapes` (a tree of tuples)."""
+    leaves, structure = jax.tree.flatten(domains)
+    values, start = [], 0
+    for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
+        batch, event = _split(domain, shape)
+        size = math.prod(batch) * domain.free(event)
+        part = vector[start : start + size].reshape(*batch, domain.free(event))
+        values.append(domain.constrain(part, event))
+        start += size
+    return structure.unflatten(values)
+
+
+def relabel(domains: Any, params: Any, order: jax.Array) -> Any:
+    """The params with state `order[k]` moved to place k, in all leaves together."""
+
+    def move(domain, x):
+        for axis in domain.state_axes:
+            x = jnp.take(x, order, axis=axis)
+        return x
+
+    return jax.tree.map(move, domains, params)
+
+
+def add_state_axis(domains: Any, params: Any) -> Any:
+    """Params of one state without the state axis -> with a leading state axis of length 1."""
+    return jax.tree.map(lambda domain, x: jnp.asarray(x)[None] if domain.state_axes else jnp.asarray(x), domains, params)
+
+
+def drop_state_axis(domains: Any, params: Any) -> Any:
+    """Inverse of `add_state_axis`."""
+    return jax.tree.map(lambda domain, x: x[0] if domain.state_axes else x, domains, params)
+
+
+def check_params(domains: Any, shapes: Any, params: Any, name: str = "params") -> None:
+    """Structure, shapes and, where concrete, values of a params tree.
+
+    Raises:
+        TypeError: another structure. ValueError: a leaf of a wrong shape or outside its domain; names the leaf.
+    """
+    expected = jax.tree.structure(domains)
+    if jax.tree.structure(params) != expected:
+        raise TypeError(f"{name}: found {jax.tree.structure(params)}; give {expected}, as model.init returns it.")
+    paths = jax.tree_util.tree_flatten_with_path(domains)[0]
+    for (path, domain), shape, value in zip(paths, expected.flatten_up_to(shapes), jax.tree.leaves(params), strict=True):
+        leaf = name + jax.tree_util.keystr(path)
+        if np.shape(value) != shape:
+            raise ValueError(f"{leaf}: found shape {np.shape(value)}; these data and this model need {shape}.")
+        if not isinstance(value, jax.core.Tracer) and not domain.holds(np.asarray(value)):
+            raise ValueError(f"{leaf}: must hold {domain.says}; found a value that does not.")
+
+
+def cast(params: Any, dtype: Any) -> Any:
+    """All leaves as arrays of one float dtype."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+
+
+def shapes_for(model: Any, vector: Any, like: Any) -> Any:
+    """Leaf shapes that a flat vector of coordinates stands for: those of `like`, or of the d that its length fits.
+
+    Raises:
+        ValueError: no number of columns gives that many free parameters.
+    """
+    if like is not None:
+        return jax.tree.map(jnp.shape, like)
+    size = vector.shape[-1]
+    for d in range(1, size + 1):
+        shapes = model.structure(d)
+        if (found := count(model.domains, shapes)) == size:
+            return shapes
+        if found > size:
+            break
+    raise ValueError(f"vector: {size} coordinates fit no number of columns of this model; give like=params.")

@@ -1,0 +1,356 @@
+"""Gaussian rows: full, tied, diagonal or spherical covariance, any pattern of missing cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.checks import check_matrix, is_traced
+from jaxem.data import WIDE, Patterns, Rows, build_rows, build_traced_rows, find_patterns, make_plan
+from jaxem.domains import Positive, PositiveDefinite, Real
+from jaxem.kernels import cellwise, dense
+from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
+from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
+from jaxem.priors import NormalInverseWishart
+
+COVARIANCES = ("full", "tied", "diagonal", "spherical")
+KERNELS = ("auto", "quadratic", "whitened")
+LARGE_D = 64  # from here the F = d (d + 3) / 2 + 1 features of a block no longer fit the cache
+GUARD = 1e-4  # largest relative rounding error of a squared distance that the quadratic kernel may make
+
+
+class GaussianParams(NamedTuple):
+    """Params of K Gaussian states in the user's units."""
+
+    mean: jax.Array  # (K, d)
+    covariance: jax.Array  # full (K, d, d), tied (d, d), diagonal (K, d), spherical (K,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    r"""N(y; mu_k, S_k), with missing (NaN) cells marginalised exactly.
+
+    Statistics: sums of r, r x, r x x' over rows (squares alone for diagonal and spherical), completed for missing cells by
+    their conditional mean and covariance given the row's observed cells and the state (Little and Rubin 2019, sec. 11.2).
+    M-step: mean = first / weight, covariance = second / weight - mean mean'; tied pools over states, spherical over columns;
+    with a `NormalInverseWishart` prior, the posterior mode.
+
+    Args:
+        covariance: "full", "tied", "diagonal" or "spherical".
+        kernel: "quadratic" (fast), "whitened" (accurate for means many standard deviations from the data's centre), or
+            "auto": quadratic in float64 and, where a check of the rounding error at concrete params allows, in float32.
+        frame: coordinates of the statistics; None for the user's. Set by `localize`.
+
+    Raises:
+        ValueError: unknown covariance or kernel.
+    """
+
+    covariance: str = "full"
+    kernel: str = "auto"
+    frame: Frame | None = None
+
+    def __post_init__(self):
+        for name, value, known in (("covariance", self.covariance, COVARIANCES), ("kernel", self.kernel, KERNELS)):
+            if not isinstance(value, str) or value not in known:
+                raise ValueError(f"{name}: unknown kind {value!r}; use one of {', '.join(known)}.")
+
+    @property
+    def _cellwise(self) -> bool:
+        return self.covariance in ("diagonal", "spherical")
+
+    @property
+    def domains(self) -> GaussianParams:
+        covariance = {
+            "full": PositiveDefinite(),
+            "tied": PositiveDefinite(state_axes=()),
+            "diagonal": Positive(event_ndim=1),
+            "spherical": Positive(event_ndim=0),
+        }
+        return GaussianParams(Real(event_ndim=1), covariance[self.covariance])
+
+    def structure(self, n_states: int, d: int) -> GaussianParams:
+        shapes = {"full": (n_states, d, d), "tied": (d, d), "diagonal": (n_states, d), "spherical": (n_states,)}
+        return GaussianParams((n_states, d), shapes[self.covariance])
+
+    # data
+
+    def prepare(self, y: Any, weights: Any, n_states: int, sharding: Any) -> Rows:
+        y, columns = check_matrix(y)
+        width = self._width(y.shape[1])
+        if is_traced(y):
+            return build_traced_rows(y, self._traced_cells, weights, width)
+        origin, spread = _centre(y, weights)
+        centred = y - origin
+        patterns = self.patterns(centred)
+        plan = make_plan([patterns], n_states, width)
+        return build_rows(
+            centred, self.cells(centred), patterns, plan,
+            origin=origin, spread=spread, weights=weights, columns=columns, sharding=sharding,
+        )  # fmt: skip
+
+    def patterns(self, y: np.ndarray) -> Patterns:
+        """Which rows share matrices: by observed cells, or all where cells are independent."""
+        return find_patterns(np.ones_like(y, bool) if self._cellwise else ~np.isnan(y))
+
+    def cells(self, y: np.ndarray, missing: bool | None = None) -> Any:
+        """What the kernels read, (n, d) leaves; `missing` says whether presence is kept (default: where a cell is missing)."""
+        observed = ~np.isnan(y)
+        value = np.where(observed, y, 0).astype(y.dtype)
+        if not self._cellwise:
+            return value
+        missing = not observed.all() if missing is None else missing
+        return cellwise.Cells(value, observed.astype(y.dtype) if missing else None)
+
+    def _traced_cells(self, y: jax.Array, origin: jax.Array) -> Any:
+        del origin
+        return cellwise.Cells(y, None) if self._cellwise else y
+
+    def _width(self, d: int) -> int:
+        """Rows a block, so that its features stay within the second-level cache."""
+        features = 3 * d if self._cellwise else (d + 1) * (d + 2) // 2
+        return int(np.clip(2 ** int(np.log2((1 << 17) / features)), 64, WIDE))
+
+    # coordinates
+
+    def settle(self, params: GaussianParams, rows: Rows) -> Gaussian:
+        """The same family with `kernel="auto"` decided.
+
+        The quadratic kernel rounds squared distances by about eps |L_k^-1 (mu_k - origin)|^2; in float32 it is taken only
+        where that is below 1e-4 at concrete params. Large d always takes the whitened one.
+        """
+        if self.kernel != "auto":
+            return self
+        kernel = "whitened"
+        if self._cellwise or rows.d <= LARGE_D:
+            if rows.dtype == np.float64:
+                kernel = "quadratic"
+            elif not is_traced((params, rows)):
+                error = np.finfo(rows.dtype).eps * float(self._reach(params, rows.origin))
+                kernel = "quadratic" if error < GUARD else "whitened"
+        return dataclasses.replace(self, kernel=kernel)
+
+    def localize(self, params: GaussianParams, rows: Rows) -> Gaussian:
+        settled = self.settle(params, rows)
+        if settled.kernel == "quadratic":
+            frame = Frame(rows.origin, None)
+        elif self._cellwise:
+            frame = Frame(params.mean, jnp.sqrt(self._spread(params)))
+        else:
+            frame = Frame(params.mean, self._per_state(cholesky(self._spread(params)), params))
+        return dataclasses.replace(settled, frame=frame)
+
+    def _reach(self, params: GaussianParams, origin: jax.Array) -> jax.Array:
+        """Largest squared distance of a mean from the origin, in its own standard deviations."""
+        shift = params.mean - origin
+        if self._cellwise:
+            return (shift * shift / self._spread(params)).sum(-1).max()
+        whitened = apply(invert_lower(cholesky(self._spread(params))), shift)
+        return (whitened * whitened).sum(-1).max()
+
+    def _spread(self, params: GaussianParams) -> jax.Array:
+        """What the kernels take: covariances (K, d, d), (1, d, d) where tied, or variances (K, d)."""
+        if self.covariance == "full" or self.covariance == "diagonal":
+            return params.covariance
+        if self.covariance == "tied":
+            return params.covariance[None]
+        return jnp.broadcast_to(params.covariance[:, None], params.mean.shape)
+
+    @staticmethod
+    def _per_state(matrices: jax.Array, params: GaussianParams) -> jax.Array:
+        return jnp.broadcast_to(matrices, (params.mean.shape[0], *matrices.shape[1:]))
+
+    @property
+    def _kernel(self) -> Kernel:
+        kind = cellwise if self._cellwise else dense
+        return kind.WHITENED if self.kernel == "whitened" else kind.QUADRATIC
+
+    # E-step
+
+    def bind(self, params: GaussianParams, mask: jax.Array, origin: jax.Array) -> Any:
+        return self._kernel.bind(params.mean, self._spread(params), mask, origin)
+
+    def log_prob(self, bound: Any, cells: Any) -> jax.Array:
+        return self._kernel.log_prob(bound, cells)
+
+    def sums(self, bound: Any, cells: Any, r: jax.Array) -> Any:
+        return self._kernel.sums(bound, cells, r)
+
+    def finish(self, bound: Any, raw: Any, origin: jax.Array) -> Moments:
+        frame = Frame(jnp.zeros_like(origin), None) if self.frame is None else self.frame
+        return self._kernel.finish(bound, raw, origin, frame)
+
+    def complete(self, bound: Any, cells: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return self._kernel.complete(bound, cells)
+
+    # M-step
+
+    def maximize(self, params: GaussianParams, statistics: Moments, prior: NormalInverseWishart | None = None) -> GaussianParams:
+        weight, mean, scatter = centre(statistics, self.frame)
+        counted = weight if self._cellwise else weight[:, None]  # (K, d) or (K, 1)
+        d = mean.shape[1]
+        extra: Any = 0.0
+        if prior is not None:
+            shrinkage = jnp.asarray(prior.shrinkage, mean.dtype)
+            total = jnp.where(counted + shrinkage > 0, counted + shrinkage, 1)
+            deviation = mean - prior.mean
+            pull = shrinkage * counted / total
+            scatter = scatter + (pull * deviation * deviation if self._cellwise else pull[..., None] * outer(deviation, deviation))
+            mean = jnp.where(counted > 0, mean, prior.mean) - shrinkage / total * jnp.where(counted > 0, deviation, 0)
+            extra = prior.dof + self._prior_rank(d) + self._prior_means(shrinkage, *mean.shape)
+        else:
+            mean = jnp.where(counted > 0, mean, params.mean)
+        scatter, mass = self._pool(scatter, weight)
+        if prior is not None:
+            covariance = (scatter + self._prior_scale(prior)) / self._per_event(mass + extra)
+        else:
+            safe = self._per_event(jnp.where(mass > 0, mass, 1))
+            covariance = jnp.where(self._per_event(mass) > 0, scatter / safe, params.covariance)
+        if not self._cellwise:
+            covariance = 0.5 * (covariance + transpose(covariance))
+        return GaussianParams(mean, covariance)
+
+    def _pool(self, scatter: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Scatter and weight in the shape of the covariance: summed over what shares it."""
+        if self.covariance == "tied":
+            return scatter.sum(0), weight.sum(0)
+        if self.covariance == "spherical":
+            return scatter.sum(-1), weight.sum(-1)
+        return scatter, weight
+
+    def _per_event(self, mass: jax.Array) -> jax.Array:
+        """Mass with axes appended to divide a covariance."""
+        return mass if self._cellwise else mass[..., None, None]
+
+    def expected_log_prob(self, params: GaussianParams, statistics: Moments) -> jax.Array:
+        weight, spread = statistics.weight, self._spread(params)
+        deviations = about(statistics, self.frame, params.mean)
+        factor = None if self.frame is None else self.frame.factor
+        if self._cellwise:
+            scale = 1 if factor is None else factor * factor
+            return -0.5 * (deviations * scale / spread + weight * (jnp.log(spread) + dense.LOG_2PI)).sum()
+        root = cholesky(spread)
+        whitener = invert_lower(root) if factor is None else matmul(invert_lower(root), factor)
+        squared = (matmul(whitener, deviations) * whitener).sum((-2, -1))
+        return -0.5 * (squared + weight * (_log_determinant(root) + params.mean.shape[1] * dense.LOG_2PI)).sum()
+
+    # prior
+
+    def log_prior(self, params: GaussianParams, prior: NormalInverseWishart) -> jax.Array:
+        """Log-density of the normal inverse Wishart (or inverse gamma) prior, up to a constant in the params."""
+        shrinkage = jnp.asarray(prior.shrinkage, params.mean.dtype)
+        n_states, d = params.mean.shape
+        deviation = params.mean - prior.mean
+        if self._cellwise:
+            log_scale, scaled = jnp.log(params.covariance), self._prior_scale(prior) / params.covariance
+            pulled = (deviation * deviation / self._spread(params)).sum()
+        else:
+            root = cholesky(params.covariance)
+            whitener = invert_lower(root)
+            log_scale = _log_determinant(root)
+            scaled = (matmul(whitener, self._prior_scale(prior)) * whitener).sum((-2, -1))
+            whitened = apply(whitener, deviation)
+            pulled = (whitened * whitened).sum()
+        exponent = prior.dof + self._prior_rank(d) + self._prior_means(shrinkage, n_states, d)
+        return -0.5 * (exponent * log_scale + scaled).sum() - 0.5 * shrinkage * pulled
+
+    def _prior_rank(self, d: int) -> int:
+        """What the inverse Wishart (d + 1) or inverse gamma (2) adds to its degrees of freedom in the exponent."""
+        return 2 if self._cellwise else d + 1
+
+    def _prior_means(self, shrinkage: jax.Array, n_states: int, d: int) -> jax.Array:
+        """Factors |S|^{-1/2} that the prior of the means brings to one covariance."""
+        return jnp.where(shrinkage > 0, {"tied": n_states, "spherical": d}.get(self.covariance, 1), 0)
+
+    def _prior_scale(self, prior: NormalInverseWishart) -> jax.Array:
+        if not self._cellwise:
+            return prior.scale
+        diagonal = jnp.diagonal(prior.scale)
+        return diagonal if self.covariance == "diagonal" else diagonal.mean()
+
+    # the rest
+
+    def degenerate(self, params: GaussianParams, rows: Rows) -> jax.Array:
+        """A state has collapsed where the variance of a column given the ones before it is lost in rounding.
+
+        It is compared with the column's variance over all rows, and in the quadratic kernel also with the squared distance
+        of the mean from the origin, whose rounding it would be.
+        """
+        eps = np.finfo(rows.dtype).eps
+        spread = self._spread(params)
+        if self._cellwise:
+            pivots = spread
+        else:
+            root = jnp.diagonal(cholesky(spread), axis1=-2, axis2=-1)
+            pivots = root * root
+        floor = 8 * rows.d * eps * rows.spread
+        if self.kernel != "whitened":
+            shift = params.mean - rows.origin
+            floor = floor + 64 * eps * shift * shift
+        return ~(pivots > floor).all(-1)
+
+    def rank(self, params: GaussianParams) -> jax.Array:
+        return params.mean
+
+    def sample(self, key: jax.Array, params: GaussianParams, states: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, (states.shape[0], params.mean.shape[1]), params.mean.dtype)
+        if self._cellwise:
+            return params.mean[states] + jnp.sqrt(self._spread(params))[states] * noise
+        root = self._per_state(cholesky(self._spread(params)), params)
+        return params.mean[states] + apply(root[states], noise)
+
+    def init(self, rows: Rows, r: jax.Array) -> GaussianParams:
+        """Weighted mean and spread of each state's pilot rows.
+
+        The covariance is pulled towards the pooled one by d + 1 rows, so that a state of few rows starts sound.
+        """
+        present = ~jnp.isnan(rows.pilot)
+        y = jnp.where(present, rows.pilot, 0)
+        counts = matmul(r.T, present.astype(y.dtype))  # (K, d)
+        mean = matmul(r.T, y) / jnp.where(counts > 0, counts, 1)
+        deviation = jnp.where(present[:, None], y[:, None] - mean, 0)  # (n, K, d)
+        pull = rows.d + 1.0
+        if self._cellwise:
+            scatter = jnp.einsum("nk,nkj->kj", r, deviation * deviation, precision=HIGHEST)
+            pooled = scatter.sum(0) / counts.sum(0)
+            variance = (scatter + pull * pooled) / (counts + pull)
+            covariance = variance if self.covariance == "diagonal" else variance.mean(-1)
+            return GaussianParams(mean + rows.origin, covariance)
+        scatter = jnp.einsum("nk,nki,nkj->kij", r, deviation, deviation, precision=HIGHEST)
+        pooled = _over_counts(scatter.sum(0), counts.sum(0))
+        pooled = 0.9 * pooled + 0.1 * jnp.diag(jnp.diagonal(pooled))
+        if self.covariance == "tied":
+            return GaussianParams(mean + rows.origin, pooled)
+        mass = r.sum(0)[:, None, None]
+        own = _over_counts(scatter, jnp.where(counts > 0, counts, 1))
+        return GaussianParams(mean + rows.origin, (mass * own + pull * pooled) / (mass + pull))
+
+
+jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel"))
+
+
+def _log_determinant(root: jax.Array) -> jax.Array:
+    return 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
+
+
+def _over_counts(scatter: jax.Array, counts: jax.Array) -> jax.Array:
+    """Sums of products of observed deviations over the cells' counts: positive semidefinite whatever is missing."""
+    root = jnp.sqrt(counts)
+    return scatter / outer(root, root)
+
+
+def _centre(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted)."""
+    observed = ~np.isnan(y)
+    w = np.ones(len(y)) if weights is None or is_traced(weights) else np.asarray(weights, np.float64)
+    mass = np.where(observed, w[:, None], 0.0)
+    total = mass.sum(axis=0)
+    if not (total > 0).all():  # a column that only weightless rows have
+        mass, total = observed.astype(np.float64), observed.sum(axis=0)
+    value = np.where(observed, y, 0).astype(np.float64)
+    origin = ((mass * value).sum(axis=0) / total).astype(y.dtype)
+    spread = (mass * np.square(value - origin)).sum(axis=0) / total
+    return origin, spread.astype(y.dtype)

@@ -1,0 +1,46 @@
+"""Missing cells given the observed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxem import reduce
+from jaxem.checks import check_matrix
+from jaxem.data import Rows
+from jaxem.kernels.linalg import outer
+
+
+def completed_rows(
+    family: Any, params: Any, rows: Rows, respond: Callable[[jax.Array], jax.Array], covariance: bool
+) -> tuple[jax.Array, jax.Array | None]:
+    """Conditional means (n, d) and, if asked, covariances (n, d, d) of the cells of each row given its observed ones.
+
+    `respond` turns log-probabilities (c, K, b) into posterior probabilities of the states. The states are averaged out by
+    the law of total covariance.
+    """
+
+    def visit(bound: Any, cells: Any, log_prob: jax.Array) -> Any:
+        r = respond(log_prob)[:, :, None]
+        by_state, spread, observed = family.complete(bound, cells)
+        mean = (r * by_state).sum(axis=1)
+        if not covariance:
+            return mean
+        deviation = jnp.moveaxis(by_state - mean[:, None], 2, -1)  # (c, K, b, d)
+        total = (jnp.moveaxis(r, 2, -1)[..., None] * (outer(deviation, deviation) + spread[:, :, None])).sum(axis=1)
+        missing = jnp.moveaxis(jnp.broadcast_to(1 - observed, mean.shape), 1, -1)
+        return mean, jnp.moveaxis(total * outer(missing, missing), 1, -1)
+
+    out = reduce.map_rows(family, params, rows, visit)
+    return (out[0] + rows.origin, out[1]) if covariance else (out + rows.origin, None)
+
+
+def as_given(mean: jax.Array, data: Any) -> jax.Array:
+    """`mean` with the observed cells of a raw array exactly as they were given (prepared data keep them to rounding)."""
+    if isinstance(data, Rows):
+        return mean
+    y = jnp.asarray(check_matrix(data)[0])
+    return jnp.where(jnp.isnan(y), mean, y)

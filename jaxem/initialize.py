@@ -1,0 +1,58 @@
+"""Starting memberships: k-means++ and k-means on the pilot rows, missing cells tolerated, all in traced JAX."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.data import Rows
+from jaxem.kernels.linalg import HIGHEST, matmul
+
+LLOYD_STEPS = 8
+
+
+def memberships(key: jax.Array, rows: Rows, n_states: int) -> jax.Array:
+    """(n_pilot, K) one-hot memberships times row weights.
+
+    Columns are scaled by their standard deviation. A distance is taken over the observed cells and scaled up to all of them
+    (partial distance, Dixon 1979); seeds are drawn with probability proportional to squared distance (Arthur and
+    Vassilvitskii 2007), greedily the best of a few, then moved by k-means. A cluster that empties takes the farthest row.
+    """
+    present = (~jnp.isnan(rows.pilot)).astype(rows.dtype)
+    scale = jnp.sqrt(jnp.where(rows.spread > 0, rows.spread, 1))
+    y = jnp.where(present > 0, rows.pilot / scale, 0)
+    weights = jnp.concatenate([rows.weights, jnp.zeros(1, rows.dtype)])[rows.pilot_index]
+    observed = present.sum(axis=1)
+    weights = jnp.where(observed > 0, weights, 0)
+    stretch = jnp.where(observed > 0, rows.d / jnp.where(observed > 0, observed, 1), 0)[:, None]
+
+    def distances(centres: jax.Array) -> jax.Array:
+        """Squared partial distances, (n, K)."""
+        inner = matmul(y, centres.T)
+        squared = (y * y).sum(axis=1, keepdims=True) - 2 * inner + matmul(present, (centres * centres).T)
+        return jnp.maximum(squared, 0) * stretch
+
+    def seed(k: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        centres, nearest = state
+        mass = weights * nearest
+        mass = jnp.where(mass.sum() > 0, mass, weights)
+        candidates = jax.random.categorical(jax.random.fold_in(key, k), jnp.log(mass), shape=(3,))
+        found = jnp.minimum(nearest[:, None], distances(y[candidates]))
+        best = jnp.argmin((weights[:, None] * found).sum(axis=0))
+        return centres.at[k].set(y[candidates[best]]), found[:, best]
+
+    def move(_: int, centres: jax.Array) -> jax.Array:
+        d2 = distances(centres)
+        r = jax.nn.one_hot(d2.argmin(axis=1), n_states, dtype=y.dtype) * weights[:, None]
+        counts = jnp.einsum("nk,nj->kj", r, present, precision=HIGHEST)
+        means = matmul(r.T, y) / jnp.where(counts > 0, counts, 1)
+        farthest = y[jnp.argmax(jnp.where(weights > 0, d2.min(axis=1), -1))]
+        moved = jnp.where(counts > 0, means, centres)
+        return jnp.where(r.sum(axis=0)[:, None] > 0, moved, farthest)
+
+    start = jnp.zeros((n_states, rows.d), y.dtype), jnp.full(y.shape[0], jnp.finfo(y.dtype).max, y.dtype)
+    first = jax.random.categorical(jax.random.fold_in(key, n_states), jnp.log(weights))
+    centres = start[0].at[0].set(y[first])
+    centres, _ = jax.lax.fori_loop(1, n_states, seed, (centres, distances(centres[:1])[:, 0]))
+    centres = jax.lax.fori_loop(0, LLOYD_STEPS, move, centres)
+    return jax.nn.one_hot(distances(centres).argmin(axis=1), n_states, dtype=y.dtype) * weights[:, None]

@@ -1,0 +1,1 @@
+"""The few hot loops: small-matrix linear algebra and the Gaussian kernels."""

@@ -1,0 +1,239 @@
+"""Finite mixtures: independent discrete states."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from jaxem import domains, initialize, reduce
+from jaxem.checks import as_key, check_count
+from jaxem.data import Rows, as_rows
+from jaxem.domains import Simplex
+from jaxem.imputation import as_given, completed_rows
+from jaxem.model import Expectation, check_family
+from jaxem.priors import MixturePrior
+
+
+class MixtureParams(NamedTuple):
+    """Params of a mixture of K components."""
+
+    weights: jax.Array  # (K,) sum to 1
+    components: Any  # the family's params with a leading K axis
+
+
+class MixtureStatistics(NamedTuple):
+    """Sums over rows."""
+
+    weights: jax.Array  # (K,) sum of responsibilities times row weights
+    components: Any  # the family's statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    r"""p(y) = sum_k weights_k p(y | components_k), for any family.
+
+    E-step: responsibilities r_ik = weights_k p(y_i | k) / sum_l weights_l p(y_i | l), fused with the family's sums block by
+    block, so that nothing of size n x K is kept. M-step: weights_k = sum_i w_i r_ik / sum_i w_i, components by the family;
+    with a `MixturePrior`, the posterior mode (weights plus concentration - 1).
+
+    Args:
+        family: what a row looks like given its component.
+        n_components: K >= 1.
+        prior: None for maximum likelihood, or a `MixturePrior` (see `weak_prior`).
+
+    Raises:
+        TypeError, ValueError: n_components not a whole number >= 1, family or prior of another type.
+    """
+
+    family: Any
+    n_components: int
+    _: dataclasses.KW_ONLY
+    prior: MixturePrior | None = None
+
+    def __post_init__(self):
+        check_family(self.family)
+        check_count(self.n_components, "n_components")
+
+    @property
+    def needs_key(self) -> bool:
+        return self.n_components > 1
+
+    @property
+    def domains(self) -> MixtureParams:
+        return MixtureParams(Simplex(), self.family.domains)
+
+    # data and starts
+
+    def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        return self.family.prepare(y, weights, self.n_components, sharding)
+
+    def init(self, key: Any, data: Any) -> MixtureParams:
+        """Components from k-means++ and k-means on a pilot sample of the rows, missing cells tolerated."""
+        return _init(self, as_key(key), as_rows(self, data))
+
+    def settle(self, params: MixtureParams, data: Rows) -> Mixture:
+        return dataclasses.replace(self, family=self.family.settle(params.components, data))
+
+    def localize(self, params: MixtureParams, data: Rows) -> Mixture:
+        return dataclasses.replace(self, family=self.family.localize(params.components, data))
+
+    # EM
+
+    def e_step(self, params: MixtureParams, data: Any) -> Expectation:
+        rows = as_rows(self, data)
+        return _e_step(self.settle(params, rows), params, rows)
+
+    def m_step(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
+        counts = statistics.weights
+        if self.prior is not None:
+            counts = jnp.maximum(counts + self.prior.concentration - 1, 0)
+        total = counts.sum()
+        weights = jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), params.weights)
+        components = None if self.prior is None else self.prior.components
+        return MixtureParams(weights, self.family.maximize(params.components, statistics.components, components))
+
+    def expected_log_joint(self, params: MixtureParams, statistics: MixtureStatistics) -> jax.Array:
+        return _dot_log(statistics.weights, params.weights) + self.family.expected_log_prob(
+            params.components, statistics.components
+        )
+
+    def log_likelihood(self, params: MixtureParams, data: Any, per_row: bool = False) -> jax.Array:
+        rows = as_rows(self, data)
+        return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
+
+    def log_prior(self, params: MixtureParams) -> jax.Array:
+        """Log-density of the prior, up to a constant in the params; 0 without one."""
+        if self.prior is None:
+            return jnp.zeros((), params.weights.dtype)
+        exponents = jnp.broadcast_to(self.prior.concentration - 1, params.weights.shape)
+        return _dot_log(exponents, params.weights) + self.family.log_prior(params.components, self.prior.components)
+
+    # what follows from domains
+
+    def structure(self, d: int) -> MixtureParams:
+        """Leaf shapes of params for d columns."""
+        return MixtureParams((self.n_components,), self.family.structure(self.n_components, d))
+
+    def n_parameters(self, d: int) -> int:
+        return domains.count(self.domains, self.structure(d))
+
+    def to_unconstrained(self, params: MixtureParams) -> jax.Array:
+        return domains.to_unconstrained(self.domains, params)
+
+    def from_unconstrained(self, vector: jax.Array, like: MixtureParams | None = None) -> MixtureParams:
+        return domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+
+    def canonical_order(self, params: MixtureParams) -> jax.Array:
+        """Order of the components by the family's rank, for instance the first column of the mean."""
+        return jnp.lexsort(tuple(self.family.rank(params.components).T[::-1]))
+
+    def relabel(self, params: MixtureParams, order: jax.Array) -> MixtureParams:
+        return domains.relabel(self.domains, params, order)
+
+    def degenerate(self, params: MixtureParams, data: Rows) -> jax.Array:
+        """(K,) bool: the family's collapsed components."""
+        return jnp.broadcast_to(self.family.degenerate(params.components, data), (self.n_components,))
+
+    # what is read off a fit
+
+    def posterior(self, params: MixtureParams, data: Any) -> jax.Array:
+        """Responsibilities (n, K) in input order; a row with nothing observed has the weights."""
+        rows = as_rows(self, data)
+        return _posterior(self.settle(params, rows), params, rows)
+
+    def impute(self, params: MixtureParams, data: Any, covariance: bool = False) -> Any:
+        """Conditional means of the missing cells given the observed ones: (n, d) in input order, observed cells as given.
+
+        E[y_M | y_O] = sum_k r_k E[y_M | y_O, k]. With `covariance`, also the conditional covariances (n, d, d), zero on
+        observed cells: sum_k r_k (C_k + m_k m_k') - m m'.
+        """
+        rows = as_rows(self, data)
+        mean, spread = _impute(self.settle(params, rows), params, rows, covariance)
+        mean = as_given(mean, data)
+        return (mean, spread) if covariance else mean
+
+    def sample(self, key: Any, params: MixtureParams, n: int, *, states: bool = False) -> Any:
+        """n rows (n, d) drawn from the mixture; with `states`, also their components (n,)."""
+        choose, draw = jax.random.split(as_key(key))
+        chosen = jax.random.categorical(choose, jnp.log(params.weights), shape=(check_count(n, "n"),))
+        y = self.family.sample(draw, params.components, chosen)
+        return (y, chosen) if states else y
+
+
+jax.tree_util.register_dataclass(Mixture, data_fields=("family", "prior"), meta_fields=("n_components",))
+
+
+def _dot_log(counts: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """sum counts log probabilities, with 0 log 0 = 0."""
+    counted = counts != 0
+    return jnp.where(counted, counts * jnp.log(jnp.where(counted, probabilities, 1)), 0).sum()
+
+
+def _softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Responsibilities (c, K, b) and log-densities (c, b); a row that no component can produce has 0 and -inf."""
+    joint = log_prob + log_weights[:, None]
+    top = joint.max(axis=1, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
+    mass = jnp.exp(joint - top)
+    total = mass.sum(axis=1, keepdims=True)
+    possible = total > 0
+    safe = jnp.where(possible, total, 1)
+    return mass / safe, jnp.where(possible, top + jnp.log(safe), -jnp.inf)[:, 0]
+
+
+def _respond(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    responsibilities, log_density = _softmax(log_weights, log_prob)
+    r = responsibilities * weights[:, None]
+    return r, (r.sum(axis=(0, 2)), reduce.weighted_sum(log_density, weights))
+
+
+def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) -> jax.Array:
+    return reduce.weighted_sum(_softmax(log_weights, log_prob)[1], weights)
+
+
+@jax.jit
+def _init(model: Mixture, key: jax.Array, rows: Rows) -> MixtureParams:
+    r = initialize.memberships(key, rows, model.n_components)
+    counts = r.sum(axis=0) + 1  # a component that got no row still starts with a share
+    return MixtureParams(counts / counts.sum(), model.family.init(rows, r))
+
+
+@jax.jit
+def _e_step(model: Mixture, params: MixtureParams, rows: Rows) -> Expectation:
+    params = domains.cast(params, rows.dtype)
+    respond = Partial(_respond, jnp.log(params.weights))
+    components, (counts, log_likelihood) = reduce.fold(model.family, params.components, rows, respond)
+    return Expectation(MixtureStatistics(counts, components), log_likelihood)
+
+
+@jax.jit
+def _log_likelihood(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    return reduce.tally(model.family, params.components, rows, Partial(_respond_likelihood, jnp.log(params.weights)))
+
+
+@jax.jit
+def _log_likelihood_rows(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    log_weights = jnp.log(params.weights)
+    return reduce.map_rows(model.family, params.components, rows, lambda _bound, _cells, log_prob: _softmax(log_weights, log_prob)[1])
+
+
+@jax.jit
+def _posterior(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    log_weights = jnp.log(params.weights)
+    return reduce.map_rows(model.family, params.components, rows, lambda _bound, _cells, log_prob: _softmax(log_weights, log_prob)[0])
+
+
+@partial(jax.jit, static_argnames="covariance")
+def _impute(model: Mixture, params: MixtureParams, rows: Rows, covariance: bool) -> Any:
+    params = domains.cast(params, rows.dtype)
+    log_weights = jnp.log(params.weights)
+    return completed_rows(model.family, params.components, rows, lambda log_prob: _softmax(log_weights, log_prob)[0], covariance)
+

@@ -1,0 +1,173 @@
+"""One state: the family itself as a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxem import domains, reduce
+from jaxem.checks import as_key, check_count
+from jaxem.data import Rows, as_rows
+from jaxem.imputation import as_given, completed_rows
+from jaxem.model import Expectation, check_family
+
+
+@dataclasses.dataclass(frozen=True)
+class Single:
+    """p(y) = p(y | params) for any family; what is latent are the missing cells.
+
+    `Single(Gaussian())` on data with holes is the multivariate normal by maximum likelihood under data missing at random.
+    Params are the family's without the state axis; statistics keep one of length 1.
+
+    Args:
+        family: what a row looks like.
+        prior: None, or the family's conjugate prior.
+    """
+
+    family: Any
+    _: dataclasses.KW_ONLY
+    prior: Any = None
+
+    needs_key = False
+
+    def __post_init__(self):
+        check_family(self.family)
+
+    @property
+    def domains(self) -> Any:
+        return self.family.domains
+
+    # data and starts
+
+    def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        return self.family.prepare(y, weights, 1, sharding)
+
+    def init(self, key: Any, data: Any) -> Any:
+        """The weighted moments of the pilot rows; no random numbers are used."""
+        del key
+        return _init(self, as_rows(self, data))
+
+    def settle(self, params: Any, data: Rows) -> Single:
+        return dataclasses.replace(self, family=self.family.settle(self._states(params), data))
+
+    def localize(self, params: Any, data: Rows) -> Single:
+        return dataclasses.replace(self, family=self.family.localize(self._states(params), data))
+
+    def _states(self, params: Any) -> Any:
+        return domains.add_state_axis(self.domains, params)
+
+    # EM
+
+    def e_step(self, params: Any, data: Any) -> Expectation:
+        rows = as_rows(self, data)
+        return _e_step(self.settle(params, rows), params, rows)
+
+    def m_step(self, params: Any, statistics: Any) -> Any:
+        return domains.drop_state_axis(self.domains, self.family.maximize(self._states(params), statistics, self.prior))
+
+    def expected_log_joint(self, params: Any, statistics: Any) -> jax.Array:
+        return self.family.expected_log_prob(self._states(params), statistics)
+
+    def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
+        rows = as_rows(self, data)
+        return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
+
+    def log_prior(self, params: Any) -> jax.Array:
+        """Log-density of the prior, up to a constant in the params; 0 without one."""
+        if self.prior is None:
+            return jnp.zeros((), jax.tree.leaves(params)[0].dtype)
+        return self.family.log_prior(self._states(params), self.prior)
+
+    # what follows from domains
+
+    def structure(self, d: int) -> Any:
+        """Leaf shapes of params for d columns."""
+        shapes, declared = self.family.structure(1, d), self.domains
+        return type(declared)(*(s[1:] if domain.state_axes else s for domain, s in zip(declared, shapes, strict=True)))
+
+    def n_parameters(self, d: int) -> int:
+        return domains.count(self.domains, self.structure(d))
+
+    def to_unconstrained(self, params: Any) -> jax.Array:
+        return domains.to_unconstrained(self.domains, params)
+
+    def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
+        return domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+
+    def canonical_order(self, params: Any) -> jax.Array:
+        """One state has one order."""
+        del params
+        return jnp.zeros(1, jnp.int32)
+
+    def relabel(self, params: Any, order: jax.Array) -> Any:
+        del order
+        return params
+
+    def degenerate(self, params: Any, data: Rows) -> jax.Array:
+        """(1,) bool: whether the state has collapsed."""
+        return self.family.degenerate(self._states(params), data)
+
+    # what is read off a fit
+
+    def posterior(self, params: Any, data: Any) -> jax.Array:
+        """(n, 1) ones: there is one state."""
+        rows = as_rows(self, data)
+        del params
+        return jnp.ones((rows.n, 1), rows.dtype)
+
+    def impute(self, params: Any, data: Any, covariance: bool = False) -> Any:
+        """Conditional means (n, d) of the missing cells given the observed ones; with `covariance`, also (n, d, d)."""
+        rows = as_rows(self, data)
+        mean, spread = _impute(self.settle(params, rows), params, rows, covariance)
+        mean = as_given(mean, data)
+        return (mean, spread) if covariance else mean
+
+    def sample(self, key: Any, params: Any, n: int) -> jax.Array:
+        """n rows (n, d)."""
+        return self.family.sample(as_key(key), self._states(params), jnp.zeros(check_count(n, "n"), jnp.int32))
+
+
+jax.tree_util.register_dataclass(Single, data_fields=("family", "prior"), meta_fields=())
+
+
+def _respond(log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return weights[:, None], reduce.weighted_sum(log_prob[:, 0], weights)
+
+
+def _respond_likelihood(log_prob: jax.Array, weights: jax.Array) -> jax.Array:
+    return reduce.weighted_sum(log_prob[:, 0], weights)
+
+
+def _bound_params(model: Single, params: Any, rows: Rows) -> Any:
+    return domains.cast(model._states(params), rows.dtype)
+
+
+@jax.jit
+def _init(model: Single, rows: Rows) -> Any:
+    weights = jnp.concatenate([rows.weights, jnp.zeros(1, rows.dtype)])[rows.pilot_index]
+    return domains.drop_state_axis(model.domains, model.family.init(rows, weights[:, None]))
+
+
+@jax.jit
+def _e_step(model: Single, params: Any, rows: Rows) -> Expectation:
+    return Expectation(*reduce.fold(model.family, _bound_params(model, params, rows), rows, jax.tree_util.Partial(_respond)))
+
+
+@jax.jit
+def _log_likelihood(model: Single, params: Any, rows: Rows) -> jax.Array:
+    respond = jax.tree_util.Partial(_respond_likelihood)
+    return reduce.tally(model.family, _bound_params(model, params, rows), rows, respond)
+
+
+@jax.jit
+def _log_likelihood_rows(model: Single, params: Any, rows: Rows) -> jax.Array:
+    return reduce.map_rows(model.family, _bound_params(model, params, rows), rows, lambda _bound, _cells, log_prob: log_prob[:, 0])
+
+
+@partial(jax.jit, static_argnames="covariance")
+def _impute(model: Single, params: Any, rows: Rows, covariance: bool) -> Any:
+    return completed_rows(model.family, _bound_params(model, params, rows), rows, jnp.ones_like, covariance)

@@ -109,6 +109,29 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
     return array, columns
 
 
+def check_datasets(datasets: Any) -> list[np.ndarray]:
+    """Each data set checked as a matrix, all with as many columns and of one dtype.
+
+    Raises:
+        TypeError, ValueError: as `check_matrix`, naming the data set; different numbers of columns; traced arrays.
+    """
+    if is_traced(datasets):
+        raise TypeError("datasets: are traced; vmap fit over a stacked array of complete data instead.")
+    arrays = [check_matrix(y, f"datasets[{number}]")[0] for number, y in enumerate(datasets)]
+    for number, y in enumerate(arrays):
+        if y.shape[1] != arrays[0].shape[1]:
+            raise ValueError(f"datasets[{number}]: found {y.shape[1]} columns where datasets[0] has {arrays[0].shape[1]}.")
+    dtype = np.result_type(*arrays)
+    return [y.astype(dtype) for y in arrays]
+
+
+def check_enough(y: np.ndarray, n_states: int, name: str = "y") -> None:
+    """Raises ValueError where fewer rows say anything than there are states."""
+    informative = int((~np.isnan(y).all(axis=1)).sum())
+    if informative < n_states:
+        raise ValueError(f"{name}: found {informative} rows with an observed cell for {n_states} components; ask for fewer components.")
+
+
 def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:
     """Row weights as an (n,) array of `dtype`; ones where None.
 

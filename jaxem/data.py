@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -180,79 +181,104 @@ def lay_out(patterns: Patterns, plan: Plan) -> list[Layout]:
     return layouts
 
 
-def build_rows(
-    y: np.ndarray,
-    cells: Any,
-    patterns: Patterns,
-    plan: Plan,
-    *,
-    origin: np.ndarray,
-    spread: np.ndarray,
-    weights: Any = None,
-    columns: tuple[str, ...] | None = None,
-    sharding: jax.sharding.NamedSharding | None = None,
-    blocks: tuple[int, ...] | None = None,
-    n_patterns: int | None = None,
-) -> Rows:
-    """Rows from concrete data.
+class Table(NamedTuple):
+    """One checked, centred data set, on the host."""
 
-    Args:
-        y: (n, d), NaN where missing, origin subtracted; only its presence and pilot rows are used here.
-        cells: tree of (n, ·) arrays that the family reads.
-        blocks: number of blocks of each width, at least, and `n_patterns` rows of the pattern table, at least, so that the
-            data sets of a batch share one shape.
-    """
-    n, d = y.shape
+    y: np.ndarray  # (n, d), NaN where missing, origin subtracted
+    cells: Any  # tree of (n, ·) arrays that the family reads
+    patterns: Patterns
+    origin: np.ndarray  # (d,)
+    spread: np.ndarray  # (d,)
+    weights: np.ndarray | jax.Array  # (n,)
+    columns: tuple[str, ...] | None
+
+
+def build_rows(table: Table, n_states: int, width: int, sharding: jax.sharding.NamedSharding | None = None) -> Rows:
+    """Rows of one data set, on one device or dealt over a mesh axis."""
     mesh, axis, devices = _mesh(sharding)
-    layouts = lay_out(patterns, plan)
-    sections, slots, offset = [], np.zeros(n + 1, np.int32), 0
-    table = patterns.table
-    if n_patterns is not None and n_patterns > len(table):
-        table = np.concatenate([table, np.ones((n_patterns - len(table), d), bool)])
-    for number, layout in enumerate(layouts):
-        width = layout.index.shape[1]
-        chunk = 1 if width == plan.wide else plan.chunk
-        needed = max(len(layout.index), 1) if blocks is None else blocks[number]
-        padded = _round_up(needed, chunk * devices)
-        extra = padded - len(layout.index)
+    plan = make_plan([table.patterns], n_states, width)
+    layouts = lay_out(table.patterns, plan)
+    blocks = [_round_up(len(layout.index), _chunk(layout, plan) * devices) for layout in layouts]
+    rows = _assemble(table, plan, layouts, blocks, len(table.patterns.table), len(table.y))
+    sections = tuple(_place(section, mesh, axis) for section in rows.sections)
+    rows = jax.tree.map(lambda leaf: _everywhere(leaf, mesh), dataclasses.replace(rows, sections=()))
+    rows = dataclasses.replace(rows, sections=sections, mesh=mesh, axis=axis)
+    return _with_weights(rows, jnp.asarray(table.weights))
+
+
+def build_batch(tables: Sequence[Table], n_states: int, width: int) -> Rows:
+    """Rows of many data sets with one shape: every leaf has a leading axis, short data sets are padded with weight 0."""
+    plan = make_plan([table.patterns for table in tables], n_states, width)
+    layouts = [lay_out(table.patterns, plan) for table in tables]
+    blocks = []
+    for number in range(len(layouts[0])):
+        most = max(len(each[number].index) for each in layouts)
+        blocks.append(_round_up(max(most, 1), _chunk(layouts[0][number], plan)))
+    n_patterns = max(len(table.patterns.table) for table in tables)
+    length = max(len(table.y) for table in tables)
+    each = [
+        _assemble(table, plan, own, blocks, n_patterns, length) for table, own in zip(tables, layouts, strict=True)
+    ]
+    has_missing = any(rows.has_missing for rows in each)
+    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None) for rows in each]
+    rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
+    weights = np.stack([np.pad(np.asarray(table.weights), (0, length - len(table.y))) for table in tables])
+    return jax.vmap(_with_weights)(rows, jnp.asarray(weights))
+
+
+def _chunk(layout: Layout, plan: Plan) -> int:
+    return 1 if layout.index.shape[1] == plan.wide else plan.chunk
+
+
+def _assemble(
+    table: Table, plan: Plan, layouts: list[Layout], blocks: list[int], n_patterns: int, length: int
+) -> Rows:
+    """NumPy leaves of one data set, cut to `blocks` of each width; row-wise leaves padded to `length`."""
+    y, patterns = table.y, table.patterns.table
+    n, d = y.shape
+    padding = length - n
+    sections, slots, offset = [], np.zeros(length + 1, np.int32), 0
+    patterns = np.concatenate([patterns, np.ones((n_patterns - len(patterns), d), bool)])
+    for layout, total in zip(layouts, blocks, strict=True):
+        width, chunk = layout.index.shape[1], _chunk(layout, plan)
+        extra = total - len(layout.index)
         index = np.concatenate([layout.index, np.full((extra, width), n, np.int32)])
         pattern = np.concatenate([layout.pattern, np.zeros(extra, np.int32)])
-        slots[index.ravel()] = offset + np.arange(index.size, dtype=np.int32)
+        slots[np.where(index == n, length, index).ravel()] = offset + np.arange(index.size, dtype=np.int32)
         offset += index.size
-        shape = (padded // chunk, chunk)
+        shape = (total // chunk, chunk)
         index = index.reshape(*shape, width)
 
         def gather(leaf: np.ndarray, index: np.ndarray = index) -> np.ndarray:
-            padded_leaf = np.concatenate([leaf, np.zeros((1, *leaf.shape[1:]), leaf.dtype)])
-            return np.ascontiguousarray(np.swapaxes(padded_leaf[index], -1, -2))
+            padded = np.concatenate([leaf, np.zeros((1, *leaf.shape[1:]), leaf.dtype)])
+            return np.ascontiguousarray(np.swapaxes(padded[index], -1, -2))
 
         tabled = plan.tabled or width == plan.wide
-        section = Section(
-            cells=jax.tree.map(gather, cells),
-            weights=np.zeros(index.shape, y.dtype),
-            index=index,
-            mask=table if tabled else table[pattern].reshape(*shape, d),
-            pattern=pattern.reshape(shape) if tabled else None,
+        sections.append(
+            Section(
+                cells=jax.tree.map(gather, table.cells),
+                weights=np.zeros(index.shape, y.dtype),
+                index=np.where(index == n, length, index).astype(np.int32),
+                mask=patterns if tabled else patterns[pattern].reshape(*shape, d),
+                pattern=pattern.reshape(shape) if tabled else None,
+            )
         )
-        sections.append(_place(section, mesh, axis))
-    pilot_index = _pilot_rows(n)
-    rows = Rows(
+    pilot = _pilot_rows(n)
+    short = min(length, PILOT) - len(pilot)
+    return Rows(
         sections=tuple(sections),
-        position=_everywhere(slots[:n], mesh),
-        weights=_everywhere(np.ones(n, y.dtype), mesh),
-        informative=_everywhere(~np.isnan(y).all(axis=1), mesh),
-        origin=_everywhere(origin, mesh),
-        spread=_everywhere(spread, mesh),
-        pilot=_everywhere(y[pilot_index], mesh),
-        pilot_index=_everywhere(pilot_index.astype(np.int32), mesh),
-        n=n,
+        position=slots[:length],
+        weights=np.zeros(length, y.dtype),
+        informative=np.pad(~np.isnan(y).all(axis=1), (0, padding)),
+        origin=table.origin,
+        spread=table.spread,
+        pilot=np.pad(y[pilot], ((0, short), (0, 0)), constant_values=np.nan),
+        pilot_index=np.pad(pilot, (0, short), constant_values=length).astype(np.int32),
+        n=length,
         d=d,
         has_missing=bool(np.isnan(y).any()),
-        columns=columns,
-        mesh=mesh,
-        axis=axis,
+        columns=table.columns,
     )
-    return _with_weights(rows, check_weights(weights, n, y.dtype))
 
 
 def build_traced_rows(y: jax.Array, cells: Any, weights: Any, width: int = WIDE) -> Rows:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.checks import check_matrix, is_traced
-from jaxem.data import WIDE, Patterns, Rows, build_rows, build_traced_rows, find_patterns, make_plan
-from jaxem.domains import Positive, PositiveDefinite, Real
+from jaxem.checks import check_datasets, check_enough, check_matrix, check_weights, is_traced
+from jaxem.data import WIDE, Patterns, Rows, Table, build_batch, build_rows, build_traced_rows, find_patterns
+from jaxem.domains import Positive, PositiveDefinite, Real, cast
 from jaxem.kernels import cellwise, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
@@ -83,14 +84,24 @@ class Gaussian:
         width = self._width(y.shape[1])
         if is_traced(y):
             return build_traced_rows(y, self._traced_cells, weights, width)
-        origin, spread = _centre(y, weights)
+        check_enough(y, n_states)
+        return build_rows(self._table(y, weights, columns), n_states, width, sharding)
+
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
+        arrays = check_datasets(datasets)
+        for number, y in enumerate(arrays):
+            check_enough(y, n_states, f"datasets[{number}]")
+        missing = any(np.isnan(y).any() for y in arrays)
+        given = [None] * len(arrays) if weights is None else weights
+        tables = [self._table(y, w, None, missing) for y, w in zip(arrays, given, strict=True)]
+        return build_batch(tables, n_states, self._width(arrays[0].shape[1]))
+
+    def _table(self, y: np.ndarray, weights: Any, columns: Any, missing: bool | None = None) -> Table:
+        checked = check_weights(weights, len(y), y.dtype)
+        checked = checked if is_traced(checked) else np.asarray(checked)
+        origin, spread = _centre(y, checked)
         centred = y - origin
-        patterns = self.patterns(centred)
-        plan = make_plan([patterns], n_states, width)
-        return build_rows(
-            centred, self.cells(centred), patterns, plan,
-            origin=origin, spread=spread, weights=weights, columns=columns, sharding=sharding,
-        )  # fmt: skip
+        return Table(centred, self.cells(centred, missing), self.patterns(centred), origin, spread, checked, columns)
 
     def patterns(self, y: np.ndarray) -> Patterns:
         """Which rows share matrices: by observed cells, or all where cells are independent."""
@@ -116,21 +127,21 @@ class Gaussian:
 
     # coordinates
 
-    def settle(self, params: GaussianParams, rows: Rows) -> Gaussian:
+    def settle(self, params: GaussianParams | None, rows: Rows) -> Gaussian:
         """The same family with `kernel="auto"` decided.
 
-        The quadratic kernel rounds squared distances by about eps |L_k^-1 (mu_k - origin)|^2; in float32 it is taken only
-        where that is below 1e-4 at concrete params. Large d always takes the whitened one.
+        The quadratic kernel rounds squared distances by about eps |L_k^-1 (mu_k - origin)|^2. Where that is below 1e-4 at
+        concrete params it is taken; where params cannot be looked at (None, traced), in float64. Large d takes the other.
         """
         if self.kernel != "auto":
             return self
-        kernel = "whitened"
-        if self._cellwise or rows.d <= LARGE_D:
-            if rows.dtype == np.float64:
-                kernel = "quadratic"
-            elif not is_traced((params, rows)):
-                error = np.finfo(rows.dtype).eps * float(self._reach(params, rows.origin))
-                kernel = "quadratic" if error < GUARD else "whitened"
+        if not self._cellwise and rows.d > LARGE_D:
+            kernel = "whitened"
+        elif params is None or is_traced((params, rows)):
+            kernel = "quadratic" if rows.dtype == np.float64 else "whitened"
+        else:
+            error = np.finfo(rows.dtype).eps * float(self._reach(cast(params, rows.dtype), rows.origin))
+            kernel = "quadratic" if error < GUARD else "whitened"
         return dataclasses.replace(self, kernel=kernel)
 
     def localize(self, params: GaussianParams, rows: Rows) -> Gaussian:
@@ -345,7 +356,7 @@ def _over_counts(scatter: jax.Array, counts: jax.Array) -> jax.Array:
 def _centre(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted)."""
     observed = ~np.isnan(y)
-    w = np.ones(len(y)) if weights is None or is_traced(weights) else np.asarray(weights, np.float64)
+    w = np.ones(len(y)) if is_traced(weights) else np.asarray(weights, np.float64)
     mass = np.where(observed, w[:, None], 0.0)
     total = mass.sum(axis=0)
     if not (total > 0).all():  # a column that only weightless rows have

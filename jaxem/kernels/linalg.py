@@ -1,7 +1,8 @@
 """Linear algebra on many small matrices.
 
-LAPACK on a batch of tiny matrices is a serial loop on CPU and a slow kernel on GPU, so for small static d the loops over
-d are unrolled here and every operation runs along the batch.
+LAPACK on a batch of tiny matrices is a serial loop on CPU and a slow kernel on GPU; worse, XLA's CPU runtime can deadlock
+when it runs several of those calls at once on two threads (seen with JAX 0.10.2). So small factorisations are unrolled here,
+with every operation running along the batch, and larger ones are built from them by 2 x 2 blocks and matrix products.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-UNROLL = 12  # largest d that is unrolled: beyond it LAPACK's blocking wins and programs grow long
+UNROLL = 8  # largest d that is unrolled; beyond it matrices are halved
 
 HIGHEST = jax.lax.Precision.HIGHEST  # TF32 on GPUs breaks monotonicity of EM
 
@@ -28,24 +29,29 @@ def cholesky(a: jax.Array) -> jax.Array:
     """Lower Cholesky factors of (..., d, d); only the lower triangle is read. NaN where a matrix is not positive definite."""
     d = a.shape[-1]
     if d > UNROLL:
-        return jnp.linalg.cholesky(a, symmetrize_input=False)
+        h = d // 2
+        upper = cholesky(a[..., :h, :h])
+        beside = matmul(a[..., h:, :h], transpose(invert_lower(upper)))
+        lower = cholesky(a[..., h:, h:] - matmul(beside, transpose(beside)))
+        return _stack_lower(upper, beside, lower)
     columns: list[jax.Array] = []
     rows = jnp.moveaxis(a, (-2, -1), (0, 1))
     for j in range(d):
         column = rows[j:, j]
-        for done in columns:
-            column = column - done[j:] * done[j]
-        column = column / jnp.sqrt(column[0])
-        columns.append(jnp.concatenate([jnp.zeros((j, *column.shape[1:]), a.dtype), column]) if j else column)
-    return jnp.moveaxis(jnp.stack(columns, axis=1), (0, 1), (-2, -1))
+        for k, done in enumerate(columns):
+            column = column - done[j - k :] * done[j - k]
+        columns.append(column / jnp.sqrt(column[0]))
+    padded = [jnp.concatenate([jnp.zeros((j, *c.shape[1:]), a.dtype), c]) for j, c in enumerate(columns)]
+    return jnp.moveaxis(jnp.stack(padded, axis=1), (0, 1), (-2, -1))
 
 
 def invert_lower(factor: jax.Array) -> jax.Array:
     """Inverses of lower triangular matrices (..., d, d)."""
     d = factor.shape[-1]
     if d > UNROLL:
-        identity = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
-        return jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+        h = d // 2
+        upper, lower = invert_lower(factor[..., :h, :h]), invert_lower(factor[..., h:, h:])
+        return _stack_lower(upper, -matmul(matmul(lower, factor[..., h:, :h]), upper), lower)
     entries = jnp.moveaxis(factor, (-2, -1), (0, 1))
     identity = jnp.eye(d, dtype=factor.dtype).reshape((d, d) + (1,) * (factor.ndim - 2))
     rows: list[jax.Array] = []
@@ -55,6 +61,12 @@ def invert_lower(factor: jax.Array) -> jax.Array:
             row = row - entries[i, j] * done
         rows.append(row / entries[i, i])
     return jnp.moveaxis(jnp.stack(rows), (0, 1), (-2, -1))
+
+
+def _stack_lower(upper: jax.Array, beside: jax.Array, lower: jax.Array) -> jax.Array:
+    """[[upper, 0], [beside, lower]]."""
+    top = jnp.concatenate([upper, jnp.zeros_like(transpose(beside))], axis=-1)
+    return jnp.concatenate([top, jnp.concatenate([beside, lower], axis=-1)], axis=-2)
 
 
 def outer(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,12 +73,17 @@ class Mixture:
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         return self.family.prepare(y, weights, self.n_components, sharding)
 
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
+        """Many data sets in blocks of one shape; every leaf has a leading axis."""
+        return self.family.prepare_batch(datasets, weights, self.n_components)
+
     def init(self, key: Any, data: Any) -> MixtureParams:
         """Components from k-means++ and k-means on a pilot sample of the rows, missing cells tolerated."""
         return _init(self, as_key(key), as_rows(self, data))
 
-    def settle(self, params: MixtureParams, data: Rows) -> Mixture:
-        return dataclasses.replace(self, family=self.family.settle(params.components, data))
+    def settle(self, params: MixtureParams | None, data: Rows) -> Mixture:
+        components = None if params is None else params.components
+        return dataclasses.replace(self, family=self.family.settle(components, data))
 
     def localize(self, params: MixtureParams, data: Rows) -> Mixture:
         return dataclasses.replace(self, family=self.family.localize(params.components, data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -46,13 +47,18 @@ class Single:
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         return self.family.prepare(y, weights, 1, sharding)
 
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
+        """Many data sets in blocks of one shape; every leaf has a leading axis."""
+        return self.family.prepare_batch(datasets, weights, 1)
+
     def init(self, key: Any, data: Any) -> Any:
         """The weighted moments of the pilot rows; no random numbers are used."""
         del key
         return _init(self, as_rows(self, data))
 
     def settle(self, params: Any, data: Rows) -> Single:
-        return dataclasses.replace(self, family=self.family.settle(self._states(params), data))
+        states = None if params is None else self._states(params)
+        return dataclasses.replace(self, family=self.family.settle(states, data))
 
     def localize(self, params: Any, data: Rows) -> Single:
         return dataclasses.replace(self, family=self.family.localize(self._states(params), data))

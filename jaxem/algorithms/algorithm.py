@@ -1,0 +1,28 @@
+"""What an algorithm is: a pair of pure functions that knows no model, no loop and no stopping rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+
+class Info(NamedTuple):
+    """What a step tells the driver."""
+
+    log_likelihood: jax.Array  # () at the params before the step: the E-step gives it for nothing
+    objective: jax.Array  # () log_likelihood + log prior, at the same params
+    passes: jax.Array | int  # () E-step equivalents that the step cost
+
+
+class Algorithm(NamedTuple):
+    """`init(model, params, data, key) -> state`, `step(model, state, data) -> (state, Info)`.
+
+    The state is a NamedTuple with a field `params`, the params to go on from. Both functions are traced. An algorithm is a
+    static argument of compiled programs, so a factory should return equal objects for equal settings.
+    """
+
+    init: Callable
+    step: Callable
+    monotone: bool = True  # whether the objective can never fall by more than rounding

@@ -1,0 +1,86 @@
+"""Labels of latent states are arbitrary: bring them to a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxem.checks import is_traced
+
+
+def align(params: Any, reference: Any) -> Any:
+    """`params` of a mixture with components relabelled to match `reference` (Hungarian assignment).
+
+    The cost of a pair is the squared distance of all its component params, each column scaled by its spread over the
+    components of both; leaves that all components share play no part.
+
+    Args:
+        params: `MixtureParams`, K components.
+        reference: `MixtureParams` with the same K and d.
+
+    Raises:
+        ValueError: different structure or shapes, or traced params.
+    """
+    if is_traced((params, reference)):
+        raise ValueError("params: are traced; align concrete params, outside of jit.")
+    if jax.tree.structure(params) != jax.tree.structure(reference):
+        raise ValueError(f"reference: found {jax.tree.structure(reference)} for params {jax.tree.structure(params)}.")
+    n_states = params.weights.shape[0]
+    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
+    for ours, theirs in pairs:
+        if ours.shape != theirs.shape:
+            raise ValueError(f"reference: found a leaf of shape {theirs.shape} for one of shape {ours.shape}.")
+    cost = np.zeros((n_states, n_states))
+    for ours, theirs in zip(jax.tree.leaves(params.components), jax.tree.leaves(reference.components), strict=True):
+        if not _by_state(ours, theirs, n_states):
+            continue
+        a, b = (np.asarray(leaf, np.float64).reshape(n_states, -1) for leaf in (ours, theirs))
+        scale = np.concatenate([a, b]).std(axis=0)
+        scale = np.where(scale > 0, scale, 1)
+        cost += np.square((b[:, None] - a[None]) / scale).mean(axis=-1)
+    order = assign(cost)
+    components = jax.tree.map(
+        lambda ours, theirs: ours[order] if _by_state(ours, theirs, n_states) else ours, params.components, reference.components
+    )
+    return params._replace(weights=params.weights[order], components=components)
+
+
+def _by_state(ours: jax.Array, theirs: jax.Array, n_states: int) -> bool:
+    """Whether a leaf runs over the states. A symmetric K x K matrix is a covariance that they share, where d = K."""
+    if ours.ndim == 0 or ours.shape[0] != n_states:
+        return False
+    square = ours.ndim == 2 and ours.shape[0] == ours.shape[1] > 1
+    return not (square and np.array_equal(ours, ours.T) and np.array_equal(theirs, theirs.T))
+
+
+def assign(cost: np.ndarray) -> np.ndarray:
+    """Column for each row of a square cost matrix, least total cost: shortest augmenting paths (Jonker and Volgenant 1987)."""
+    n = cost.shape[0]
+    row_of = np.full(n + 1, -1)  # row matched to each column; the last column is the root of the search
+    potential_row, potential_column = np.zeros(n), np.zeros(n + 1)
+    for row in range(n):
+        row_of[n], column = row, n
+        shortest, way = np.full(n, np.inf), np.full(n, n)
+        visited = np.zeros(n + 1, bool)
+        while row_of[column] >= 0:
+            visited[column] = True
+            current = row_of[column]
+            reduced = cost[current] - potential_row[current] - potential_column[:n]
+            better = ~visited[:n] & (reduced < shortest)
+            shortest[better], way[better] = reduced[better], column
+            nearest = int(np.argmin(np.where(visited[:n], np.inf, shortest)))
+            step = shortest[nearest]
+            seen = np.flatnonzero(visited)
+            potential_row[row_of[seen]] += step
+            potential_column[seen] -= step
+            shortest[~visited[:n]] -= step
+            column = nearest
+        while column != n:
+            previous = way[column]
+            row_of[column] = row_of[previous]
+            column = previous
+    order = np.empty(n, int)
+    order[row_of[:n]] = np.arange(n)
+    return order

@@ -1,0 +1,176 @@
+"""One fit as a pure state machine: begin, advance, conclude. `fit` drives one or many of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.algorithms.algorithm import Algorithm
+from jaxem.data import Rows
+from jaxem.result import Status, Stop
+
+HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
+ROUNDING = 32  # steps of the last place that the objective may fall by; see `rounding`
+STALLS = 3  # steps in a row whose change is below rounding, after which nothing more can be measured
+
+
+class Run(NamedTuple):
+    """A fit under way."""
+
+    state: Any  # the algorithm's, with the params to evaluate next
+    params: Any  # the last sound params, with known
+    log_likelihood: jax.Array  # () log-likelihood
+    objective: jax.Array  # () and log-likelihood + log prior; -inf before the first step
+    before: jax.Array  # () objective one step earlier, NaN where there is none
+    gap: jax.Array  # () Aitken estimate of what is left to gain
+    stalls: jax.Array  # () int32
+    status: jax.Array  # () int32
+    steps: jax.Array  # () int32
+    passes: jax.Array  # () int32
+    history: jax.Array  # (HISTORY,) objective before step 0, stride, ...
+    stride: jax.Array  # () int32
+    degenerate: jax.Array  # (K,) bool
+
+
+def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algorithm) -> Run:
+    """A run at its start. A start that has collapsed already is DEGENERATE."""
+    dtype = rows.dtype
+    collapsed = model.degenerate(params, rows)
+    status = jnp.where(collapsed.any(), Status.DEGENERATE, Status.RUNNING)
+    nan, zero = jnp.full((), jnp.nan, dtype), jnp.zeros((), jnp.int32)
+    return Run(
+        state=algorithm.init(model, params, rows, key),
+        params=params,
+        log_likelihood=jnp.full((), -jnp.inf, dtype),
+        objective=jnp.full((), -jnp.inf, dtype),
+        before=nan,
+        gap=jnp.full((), jnp.inf, dtype),
+        stalls=zero,
+        status=status.astype(jnp.int32),
+        steps=zero,
+        passes=zero,
+        history=jnp.full(HISTORY, jnp.nan, dtype),
+        stride=zero + 1,
+        degenerate=collapsed,
+    )
+
+
+def rounding(objective: jax.Array, rows: Rows) -> jax.Array:
+    """How much of a change of the objective may be rounding: 32 eps (|objective| + d sum of weights).
+
+    Each row's log-density is a sum of d + 1 terms of order 1 or of the order of its value, rounded each to eps; totals are
+    compensated, so errors of rows add up no worse than their sizes.
+    """
+    eps = jnp.finfo(rows.dtype).eps
+    return ROUNDING * eps * (jnp.abs(objective) + rows.d * rows.weights.sum())
+
+
+def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) -> Run:
+    """One step, with the verdict on it."""
+    old = run.state.params
+    state, info = algorithm.step(model, run.state, rows)
+    finite = jnp.isfinite(info.objective)
+    noise = rounding(info.objective, rows)
+    change = info.objective - run.objective
+    fell = algorithm.monotone & (change < -noise)
+    sound = finite & ~fell
+    collapsed = model.degenerate(state.params, rows)
+
+    first = run.steps == 0
+    steps = run.steps + 1
+    quiet = ~first & (jnp.abs(change) <= noise)
+    stalls = jnp.where(quiet, run.stalls + 1, 0)
+    gap = _aitken(info.objective, run.objective, run.before)
+    met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, noise))
+    status = jnp.select(
+        [~finite, fell, collapsed.any(), met, steps >= stop.max_steps],
+        [Status.NONFINITE, Status.DECREASED, Status.DEGENERATE, Status.CONVERGED, Status.MAX_STEPS],
+        Status.RUNNING,
+    )
+    history, stride = _record(run.history, run.stride, run.steps, info.objective)
+    return Run(
+        state=state,
+        params=_where(sound, old, run.params),
+        log_likelihood=jnp.where(sound | first, info.log_likelihood, run.log_likelihood),
+        objective=jnp.where(sound | first, info.objective, run.objective),
+        before=jnp.where(first, jnp.nan, run.objective),
+        gap=gap,
+        stalls=stalls,
+        status=status.astype(jnp.int32),
+        steps=steps,
+        passes=run.passes + info.passes,
+        history=history,
+        stride=stride,
+        degenerate=collapsed,
+    )
+
+
+def conclude(model: Any, run: Run, rows: Rows) -> Run:
+    """Evaluates the newest params (one pass) and settles on them, or on the last good ones if they are not sound."""
+    ended_well = (run.status == Status.CONVERGED) | (run.status == Status.MAX_STEPS)
+    newest = _where(ended_well, run.state.params, run.params)
+    log_likelihood = model.log_likelihood(newest, rows)
+    objective = log_likelihood + model.log_prior(newest)
+    sound = ended_well & jnp.isfinite(objective) & (objective >= run.objective - rounding(objective, rows))
+    history, stride = _record(run.history, run.stride, run.steps, objective)
+    unknown = run.steps == 0  # never advanced: the start itself had collapsed
+    known = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
+    worth = jnp.where(jnp.isnan(objective), -jnp.inf, objective)
+    return run._replace(
+        params=_where(sound, newest, run.params),
+        log_likelihood=jnp.where(sound | unknown, known, run.log_likelihood),
+        objective=jnp.where(sound | unknown, worth, run.objective),
+        gap=jnp.where(sound, run.gap, jnp.inf),
+        passes=run.passes + 1,
+        history=jnp.where(sound, history, run.history),
+        stride=jnp.where(sound, stride, run.stride),
+    )
+
+
+def _aitken(last: jax.Array, previous: jax.Array, before: jax.Array) -> jax.Array:
+    """l_inf - l_t; 0 where nothing moves any more, infinity where the steps do not shrink."""
+    change, earlier = last - previous, previous - before
+    ratio = change / jnp.where(earlier == 0, 1, earlier)
+    shrinking = (earlier != 0) & (ratio > 0) & (ratio < 1)
+    remaining = jnp.where(shrinking, change * ratio / (1 - jnp.where(shrinking, ratio, 0)), jnp.inf)
+    return jnp.where(change == 0, 0, jnp.where(jnp.isfinite(earlier), remaining, jnp.inf)).astype(last.dtype)
+
+
+def _met(
+    model: Any, stop: Stop, old: Any, new: Any, objective: jax.Array, change: jax.Array, gap: jax.Array, noise: jax.Array
+) -> jax.Array:
+    """Whether the stop rule holds. A change that is a fall within rounding counts as no change."""
+    signed = change >= -noise
+    if stop.rule == "aitken":
+        return signed & (gap < stop.tolerance) | (signed & (gap == 0))
+    if stop.rule == "absolute":
+        return signed & (change <= stop.tolerance)
+    if stop.rule == "relative":
+        return signed & (change / (1 + jnp.abs(objective)) <= stop.tolerance)
+    moved = jnp.abs(model.to_unconstrained(new) - model.to_unconstrained(old))
+    return jnp.where(jnp.isnan(moved), 0, moved).max() <= stop.tolerance
+
+
+def _record(history: jax.Array, stride: jax.Array, step: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Writes the value of a step; a full history first drops every second entry and doubles the stride."""
+    full = step // stride >= HISTORY
+    thinned = jnp.concatenate([history[::2], jnp.full(HISTORY - HISTORY // 2, jnp.nan, history.dtype)])
+    history = jnp.where(full, thinned, history)
+    stride = jnp.where(full, 2 * stride, stride)
+    due = step % stride == 0
+    place = jnp.where(due, step // stride, 0)
+    return history.at[place].set(jnp.where(due, value, history[place])), stride
+
+
+def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def explain_history(history: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and objectives of a concrete history, NaN padding removed."""
+    values = np.asarray(history)
+    kept = ~np.isnan(values)
+    return np.flatnonzero(kept) * int(stride), values[kept]

@@ -1,0 +1,112 @@
+"""What the pictures of `jaxem.plot` share: figures outside of pyplot, colours, labels that cover nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxem.checks import check_matrix
+from jaxem.report import column_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+SHOWN = 5000  # rows drawn at most
+TICKS = 16  # columns or components that get a name on their axis
+LENGTH = 18  # characters of a column name that are shown
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """A figure of `size` inches that draws itself by Agg and is unknown to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """`ax`, or the axes of a figure of its own."""
+    return new_figure((5.5, 4.5)).add_subplot() if ax is None else ax
+
+
+def legend_below(ax: Axes) -> Axes:
+    """A legend under the axis label, where it covers nothing."""
+    _, texts = ax.get_legend_handles_labels()
+    across = len(texts) if sum(map(len, texts)) < 45 else 1
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=across, frameon=False, fontsize="small")
+    return ax
+
+
+def labels(y: Any, names: Sequence[str] | None) -> list[str]:
+    """Column names, cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics."""
+    array, found = check_matrix(y)
+    full = column_names(array, found, names)
+    cut = [name if len(name) <= LENGTH else f"{name[: LENGTH - 1]}…" for name in full]
+    return [name.replace("$", r"\$") for name in cut]
+
+
+def sample(n: int) -> np.ndarray:
+    """(n,) bool: the rows that are drawn, all or a fixed random choice."""
+    drawn = np.ones(n, bool)
+    if n > SHOWN:
+        drawn[np.random.default_rng(0).choice(n, n - SHOWN, replace=False)] = False
+    return drawn
+
+
+def colours(count: int) -> list[Any]:
+    """Colours of `count` components: told apart up to seven, a scale beyond."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    from matplotlib import colormaps
+
+    return list(colormaps["viridis"](np.linspace(0, 0.9, count)))
+
+
+def name_ticks(axis: Any, names: Sequence[str]) -> None:
+    """Names at whole numbers: all, or every few where they are many."""
+    every = -(-len(names) // TICKS)
+    at = list(range(0, len(names), every))
+    axis.set_ticks(at, [names[i] for i in at])
+
+
+def draw_map(ax: Axes, values: np.ndarray, limit: float, label: str, across: Sequence[str], down: Sequence[str]) -> Axes:
+    """Values (rows, columns) between -limit and limit in colours, as numbers too where there is room."""
+    image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap="PuOr_r", vmin=-limit, vmax=limit)
+    if values.shape[0] <= 8 and values.shape[1] <= 6:
+        for (i, j), value in np.ndenumerate(values):
+            ink = "white" if abs(value) > 0.7 * limit else "black"
+            ax.text(j, i, f"{round(value, 1) + 0:.1f}", ha="center", va="center", color=ink)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    name_ticks(ax.xaxis, across)
+    name_ticks(ax.yaxis, down)
+    ax.tick_params(axis="x", rotation=90 if max(map(len, across)) > 3 else 0)
+    return ax
+
+
+def number_places(ax: Axes, places: np.ndarray) -> None:
+    """Each component's number at its place, moved aside where it would cover another's."""
+    from matplotlib.patheffects import withStroke
+
+    size = np.array([0.05 if len(places) <= 10 else 0.08, 0.06]) * np.abs([np.diff(ax.get_xlim())[0], np.diff(ax.get_ylim())[0]])
+    taken: list[np.ndarray] = []
+    for k, place in enumerate(places):
+        spot = next(spot for spot in _spots(place, size, len(places)) if not any((np.abs(spot - t) < size).all() for t in taken))
+        taken.append(spot)
+        if (spot != place).any():
+            ax.plot(*np.stack([place, spot]).T, color="#333333", lw=0.5)
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        ax.text(spot[0], spot[1], str(k), ha="center", va="center", fontweight="bold", path_effects=halo, zorder=5)
+
+
+def _spots(place: np.ndarray, size: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Places for a label, nearest first: in `count` rings there is always room beside `count` others."""
+    yield place
+    for ring in range(1, count + 2):
+        for angle in np.linspace(0, 2 * np.pi, 8 * ring, endpoint=False):
+            yield place + 1.05 * ring * size * np.array([np.cos(angle), np.sin(angle)])

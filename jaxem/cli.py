@@ -1,0 +1,303 @@
+"""The command line: `jaxem demo` and `jaxem fit`.
+
+Exit codes: 0 done; 1 the fit ended neither converged nor at its step limit (all output is written nevertheless); 2 bad
+input, told in one line on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+import jaxem
+from jaxem import report
+from jaxem.families.gaussian import COVARIANCES
+from jaxem.fit import Progress, fit
+from jaxem.result import Fit, Status, Stop
+from jaxem.tables import Table, TableError, check_target, is_parquet, read_table, staged
+
+MODELS = ("gaussian-mixture", "gaussian")
+RESTARTS = 20
+EXTRA = 'pip install "jaxem[cli]"'
+
+
+class CommandError(Exception):
+    """What the user can put right, in one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line on `arguments` (default: those of the process) and returns the exit code.
+
+    Turns on float64 for the process.
+    """
+    jax.config.update("jax_enable_x64", True)
+    try:
+        options = _parser().parse_args(arguments)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except (CommandError, TableError) as error:
+        print(f"jaxem: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+# arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="jaxem", description="Expectation-maximization on JAX.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jaxem {jaxem.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="demo|fit", dest="command")
+    demo = commands.add_parser("demo", help="fit, describe and draw the mini-project", allow_abbrev=False)
+    demo.add_argument("--output", type=Path, default=Path("jaxem-demo.png"), metavar="PNG", help="picture (default: %(default)s)")
+    demo.set_defaults(run=_run_demo)
+    _add_fit(commands.add_parser("fit", help="fit a model to a CSV or Parquet file", allow_abbrev=False))
+    return parser
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Fit a model to the numeric columns of a CSV or Parquet file. Empty cells, NA and NaN are missing."
+    add = parser.add_argument
+    add("data", type=Path, help="CSV (with a header) or Parquet file")
+    add("--model", choices=MODELS, default=MODELS[0], help="default: %(default)s")
+    add("--components", type=_whole(1), metavar="K", help="number of components; needed for a mixture")
+    add("--covariance", choices=COVARIANCES, default="full", help="default: %(default)s")
+    add("--columns", type=_names, metavar="A,B", help="columns to fit (default: all but the weights)")
+    add("--weights", metavar="COLUMN", help="column of row weights, each >= 0")
+    add("--prior", choices=("weak",), help="a weak prior, under which no component can collapse")
+    add("--restarts", type=_whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
+    add("--seed", type=_whole(0), default=0, help="default: %(default)s")
+    add("--max-steps", type=_whole(1), default=Stop().max_steps, metavar="N", help="default: %(default)s")
+    add("--tolerance", type=_tolerance, default=Stop().tolerance, metavar="T", help="estimated gain left (default: %(default)s)")
+    add("--output", type=Path, metavar="JSON", help="write the fit")
+    add("--plot", type=Path, metavar="PICTURE", help="draw the fit: .png, .pdf or .svg")
+    add("--impute", type=Path, metavar="FILE", help="write the data with missing cells filled: .csv or .parquet")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    parser.set_defaults(run=_run_fit)
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) < 2**31):
+            raise argparse.ArgumentTypeError(f"found {text!r}; give a whole number from {least} to {2**31 - 1}")
+        return int(text)
+
+    return parse
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0 <= value < np.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; give a number >= 0")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas; quotes keep a comma within a name."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+# commands
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    from jaxem import demo
+
+    _need("matplotlib")
+    _check_picture(options.output)
+    with _progress(True) as show:
+        done = demo.run(show)
+    print(done.account())
+    with _writing() as stage:
+        _draw(stage(options.output), options.output, done.model, done.fit, done.y, names=demo.NAMES, truth=demo.GENERATING)
+    print(f"Picture: {options.output}")
+    return 0
+
+
+def _run_fit(options: argparse.Namespace) -> int:
+    _check_options(options)
+    table = read_table(options.data)
+    names, values, weights = _select(options, table)
+    model, rows, data = _prepare(options, names, values, weights)
+    restarts = options.restarts or (RESTARTS if model.needs_key else 1)
+    stop = Stop(options.tolerance, max_steps=options.max_steps)
+    with _progress(not options.quiet) as show:
+        fitted = fit(model, rows, key=options.seed, restarts=restarts, stop=stop, progress=show)
+    if not options.quiet:
+        print(report.summarize(model, fitted, data, weights=weights))
+    _write(options, table, model, fitted, rows, data, weights)
+    return 0 if int(fitted.status) in (Status.CONVERGED, Status.MAX_STEPS) else 1
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """What can be known to fail before the data are read or minutes are spent on a fit."""
+    _need("pandas")
+    if is_parquet(options.data) or (options.impute and is_parquet(options.impute)):
+        _need("pyarrow")
+    if options.model == "gaussian-mixture" and options.components is None:
+        raise CommandError("--components: a mixture needs it; say how many, for instance --components 3")
+    if options.model == "gaussian" and options.components is not None:
+        raise CommandError("--components: --model gaussian has none; leave it out, or choose --model gaussian-mixture")
+    targets = [path for path in (options.output, options.plot, options.impute) if path is not None]
+    resolved = [path.resolve() for path in targets]
+    if len(set(resolved)) < len(resolved) or options.data.resolve() in resolved:
+        raise CommandError("--output, --plot, --impute: each needs a file of its own, and not that of the data")
+    for path in targets:
+        check_target(path)
+    if options.plot is not None:
+        _need("matplotlib")
+        _check_picture(options.plot)
+
+
+def _select(options: argparse.Namespace, table: Table) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    """Names and values (n, d) of the columns to fit, and the weights (n,)."""
+    asked = [*(options.columns or []), *([options.weights] if options.weights is not None else [])]
+    unknown = [name for name in asked if name not in table.names]
+    if unknown:
+        raise CommandError(f"{options.data}: there is no column {_quoted(unknown)}; found {_quoted(table.names)}")
+    if len(set(asked)) < len(asked):
+        raise CommandError("--columns, --weights: a column is named twice")
+    names = options.columns or [name for name in table.names if name != options.weights]
+    if not names:
+        raise CommandError(f"{options.data}: has no column besides the weights")
+    found = {name: table.numbers(name) for name in asked + names}
+    text = [name for name, values in found.items() if values is None]
+    if text:
+        raise CommandError(f"{options.data}: column {_quoted(text)} is not numeric; leave it out by --columns")
+    weights = None if options.weights is None else found[options.weights]
+    return names, np.stack([found[name] for name in names], axis=1), weights  # type: ignore[misc]
+
+
+def _prepare(options: argparse.Namespace, names: list[str], values: np.ndarray, weights: Any) -> tuple[Any, Any, Any]:
+    """The model, the prepared rows, and the data frame they came from."""
+    import pandas
+
+    data = pandas.DataFrame(values, columns=names)
+    try:
+        family = jaxem.Gaussian(options.covariance)
+        mixture = options.model == "gaussian-mixture"
+        count = options.components if mixture else 1
+        model = jaxem.Mixture(family, count) if mixture else jaxem.Single(family)
+        rows = jaxem.prepare(model, data, weights)
+        if options.prior == "weak":
+            prior = jaxem.weak_prior(data, count)
+            model = jaxem.Mixture(family, count, prior=prior) if mixture else jaxem.Single(family, prior=prior.components)
+    except (TypeError, ValueError) as error:  # the library's own checks of what it is given
+        raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error
+    return model, rows, data
+
+
+# output
+
+
+def _write(options: argparse.Namespace, table: Table, model: Any, fitted: Fit, rows: Any, data: Any, weights: Any) -> None:
+    """Writes what was asked for: all of it, or, where something fails, nothing."""
+    with _writing() as stage:
+        if options.output is not None:
+            content = {**report.document(model, fitted, data, weights=weights), **_settings(options)}
+            text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+            stage(options.output).write_text(text + "\n", encoding="utf-8")
+        if options.impute is not None:
+            filled = np.asarray(model.impute(fitted.params, rows))
+            columns = {name: filled[:, j] for j, name in enumerate(data.columns)}
+            table.write(stage(options.impute), columns, is_parquet(options.impute))
+        if options.plot is not None:
+            _draw(stage(options.plot), options.plot, model, fitted, data, weights=weights)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line adds to `report.document`."""
+    return {
+        "jaxem_version": jaxem.__version__,
+        "data": str(options.data),
+        "weights_column": options.weights,
+        "prior": options.prior,
+        "seed": options.seed,
+        "max_steps": options.max_steps,
+        "tolerance": options.tolerance,
+    }
+
+
+def _draw(temporary: Path, path: Path, model: Any, fitted: Fit, data: Any, **keywords: Any) -> None:
+    from jaxem.plot import figure_overview
+
+    figure_overview(model, fitted, data, **keywords).savefig(temporary, format=_picture_format(path))
+
+
+@contextmanager
+def _writing() -> Iterator[Callable[[Path], Path]]:
+    """`staged`, with a failure of the disk told in one line."""
+    try:
+        with staged() as stage:
+            yield stage
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write {error.filename or 'the output'}: {error.strerror or error}") from error
+
+
+def _check_picture(path: Path) -> None:
+    if _picture_format(path) not in ("png", "pdf", "svg"):
+        raise CommandError(f"{path}: unknown kind of picture; end it in .png, .pdf or .svg")
+    check_target(path)
+
+
+def _picture_format(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """A callback for `fit` that shows one moving line; None where nobody watches."""
+    if not (wanted and sys.stderr.isatty() and sys.stdout.isatty()):
+        yield None
+        return
+    _need("rich")
+    from rich.console import Console
+
+    with Console(stderr=True).status("compiling") as line:
+        yield lambda now: line.update(_moving(now))
+
+
+def _moving(now: Progress) -> str:
+    done = f"step {now.steps}, {now.finished} of {now.lanes} restarts done"
+    return f"{done}, log-likelihood {now.objective:.4f}, left to gain {now.gap:.1e}"
+
+
+def _need(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{package} is not installed: {EXTRA}") from error
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""Tables on disk: CSV kept as text and Parquet kept as Arrow, so that what is not filled in stays as it was."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+MISSING = frozenset({"", "na", "nan", "n/a", "null", "none"})  # texts of a missing cell, in any case
+
+
+class TableError(Exception):
+    """What is wrong with a file, in one line for a person."""
+
+
+class Table(Protocol):
+    """Named columns in the order of the file."""
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in the order of the file."""
+        ...
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """(n,) float64, NaN where missing; None where the column is not numeric."""
+        ...
+
+    def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
+        """Writes the table with the missing cells of `columns` replaced by the values given, all else as it was."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of a CSV file as text."""
+
+    names: list[str]
+    rows: list[list[str]]
+    delimiter: str
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """See `Table`."""
+        j = self.names.index(name)
+        try:
+            return np.array([_parse(row[j]) for row in self.rows], np.float64)
+        except ValueError:
+            return None
+
+    def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
+        """See `Table`; numbers are written in as many digits as give them back exactly."""
+        if parquet:
+            self._to_arrow().write(path, columns, parquet)
+            return
+        filled = {self.names.index(name): values for name, values in columns.items()}
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=self.delimiter, lineterminator="\n")
+            writer.writerow(self.names)
+            for i, row in enumerate(self.rows):
+                writer.writerow(
+                    repr(float(filled[j][i])) if j in filled and _is_missing(cell) else cell for j, cell in enumerate(row)
+                )
+
+    def _to_arrow(self) -> ArrowTable:
+        import pyarrow
+
+        arrays = {}
+        for j, name in enumerate(self.names):
+            values = self.numbers(name)
+            if values is None:
+                arrays[name] = pyarrow.array([None if _is_missing(row[j]) else row[j] for row in self.rows], pyarrow.string())
+            elif all(row[j].strip().lstrip("+-").isdecimal() for row in self.rows) and (np.abs(values) < 2**53).all():
+                arrays[name] = pyarrow.array(values.astype(np.int64))
+            else:
+                arrays[name] = pyarrow.array(values, mask=np.isnan(values))
+        return ArrowTable(pyarrow.table(arrays))
+
+
+@dataclass(frozen=True)
+class ArrowTable:
+    """A Parquet file as an Arrow table."""
+
+    table: Any
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in the order of the file."""
+        return list(self.table.column_names)
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """See `Table`."""
+        import pyarrow
+        from pyarrow import types
+
+        column = self.table.column(name)
+        kind = column.type
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)):
+            return None
+        if types.is_boolean(kind):
+            column = column.cast(pyarrow.int8())
+        return column.cast(pyarrow.float64(), safe=False).to_numpy()
+
+    def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
+        """See `Table`; a column with holes that was not of a float type becomes float64."""
+        import pyarrow
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        table = self.table
+        for name, values in columns.items():
+            found = self.numbers(name)
+            if found is None or not np.isnan(found).any():
+                continue
+            kind = table.column(name).type
+            kind = kind if pyarrow.types.is_floating(kind) else pyarrow.float64()
+            full = pyarrow.array(np.where(np.isnan(found), values, found)).cast(kind, safe=False)
+            table = table.set_column(table.column_names.index(name), name, full)
+        if parquet:
+            pyarrow.parquet.write_table(table, path)
+        else:
+            pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the path's ending says Parquet."""
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
+def read_table(path: Path) -> Table:
+    """The table in a CSV (UTF-8; comma, semicolon or tab; with a header) or Parquet file.
+
+    Raises:
+        TableError: no such file, unreadable, not of that format, no rows, a repeated column name.
+    """
+    try:
+        table: Table = _read_parquet(path) if is_parquet(path) else _read_csv(path)
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror or error}") from error
+    repeated = sorted({name for name in table.names if table.names.count(name) > 1})
+    if repeated:
+        raise TableError(f"{path}: column {', '.join(map(repr, repeated))} appears more than once; rename it")
+    return table
+
+
+def _read_parquet(path: Path) -> ArrowTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with path.open("rb") as file:
+            table = pyarrow.parquet.read_table(file)
+    except pyarrow.ArrowInvalid as error:
+        raise TableError(f"{path}: is not a Parquet file") from error
+    if table.num_rows == 0:
+        raise TableError(f"{path}: has no rows")
+    return ArrowTable(table)
+
+
+def _read_csv(path: Path) -> TextTable:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            delimiter = max(",;\t", key=header.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            names = next(reader, [])
+            rows = list(_rows(path, reader, len(names)))
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: is not a CSV file (not UTF-8 text)") from error
+    except csv.Error as error:
+        raise TableError(f"{path}: is not a CSV file ({error})") from error
+    if not names:
+        raise TableError(f"{path}: is empty; its first line must name the columns")
+    if not rows:
+        raise TableError(f"{path}: has no rows under its header")
+    return TextTable([name.strip() for name in names], rows, delimiter)
+
+
+def _rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
+    """Rows of equal length; an empty line is skipped, or where there is one column, a missing cell."""
+    for row in reader:
+        if not row:
+            if width == 1:
+                yield [""]
+            continue
+        if len(row) != width:
+            raise TableError(f"{path}: line {reader.line_num} has {len(row)} cells where the header has {width}")
+        yield row
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in MISSING
+
+
+def _parse(cell: str) -> float:
+    if _is_missing(cell):
+        return np.nan
+    if "_" in cell:  # float() would take 1_000
+        raise ValueError(cell)
+    return float(cell)
+
+
+@contextmanager
+def staged() -> Iterator[Any]:
+    """Gives `stage(path)`: a temporary path beside `path`. All are moved into place together when the block ends well.
+
+    Where it does not, none is, and what was written is deleted.
+    """
+    waiting: list[tuple[Path, Path]] = []
+
+    def stage(path: Path) -> Path:
+        target = path.resolve()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{len(waiting)}.tmp")
+        waiting.append((temporary, target))
+        return temporary
+
+    try:
+        yield stage
+        for temporary, target in waiting:
+            os.replace(temporary, target)
+    finally:
+        for temporary, _ in waiting:
+            temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Raises TableError where no file can be written at `path`."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise TableError(f"{path}: there is no folder {folder}")
+    if path.exists() and not path.is_file():
+        raise TableError(f"{path}: is not a file that can be replaced")
+    if not os.access(folder, os.W_OK):
+        raise TableError(f"{path}: the folder cannot be written to")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import initialize
 from jaxem import run as machine
 from jaxem.algorithms import Algorithm, em
 from jaxem.checks import as_key, check_count, is_traced
@@ -305,7 +306,8 @@ def _start(model: Any, rows: Rows, key: jax.Array, params: Any, restarts: int) -
     if params is not None:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype)[None], params)
     keys = jax.random.split(jax.random.fold_in(key, 0), restarts)
-    return jax.lax.map(lambda key: model.init(key, rows), keys, batch_size=min(restarts, 8))
+    ways = jnp.arange(restarts) % initialize.WAYS
+    return jax.lax.map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), batch_size=min(restarts, 8))
 
 
 @partial(jax.jit, static_argnames="restarts")
@@ -313,10 +315,13 @@ def _start_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
     count = rows.position.shape[0]
     keys = jax.random.split(jax.random.fold_in(key, 0), count * restarts)
 
-    def one(lane: tuple[jax.Array, jax.Array]) -> Any:
-        return model.init(lane[0], jax.tree.map(lambda leaf: leaf[lane[1]], rows))
+    ways = jnp.tile(jnp.arange(restarts) % initialize.WAYS, count)
 
-    return jax.lax.map(one, (keys, jnp.repeat(jnp.arange(count), restarts)), batch_size=min(count * restarts, 64))
+    def one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        key, owner, way = lane
+        return model.init(key, jax.tree.map(lambda leaf: leaf[owner], rows), way)
+
+    return jax.lax.map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), batch_size=min(count * restarts, 64))
 
 
 def _select(model: Any, lanes: Run, reorder: bool) -> Fit:

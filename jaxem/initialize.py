@@ -1,4 +1,7 @@
-"""Starting memberships: k-means++ and k-means on the pilot rows, missing cells tolerated, all in traced JAX."""
+"""Starting memberships on the pilot rows, missing cells tolerated, all in traced JAX.
+
+Three ways, because starts that are all good in the same way end in the same local maximum: restarts take them in turn.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from jaxem.data import Rows
 from jaxem.kernels.linalg import HIGHEST, matmul
 
 LLOYD_STEPS = 8
+WAYS = 3  # 0: k-means from k-means++ seeds; 1: the seeds alone; 2: seeds from random rows, memberships half uniform
 
 
-def memberships(key: jax.Array, rows: Rows, n_states: int) -> jax.Array:
-    """(n_pilot, K) one-hot memberships times row weights.
+def memberships(key: jax.Array, rows: Rows, n_states: int, way: jax.Array | int = 0) -> jax.Array:
+    """(n_pilot, K) memberships times row weights, by one of the `WAYS`.
 
     Columns are scaled by their standard deviation. A distance is taken over the observed cells and scaled up to all of them
     (partial distance, Dixon 1979); seeds are drawn with probability proportional to squared distance (Arthur and
@@ -34,11 +38,11 @@ def memberships(key: jax.Array, rows: Rows, n_states: int) -> jax.Array:
 
     def seed(k: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centres, nearest = state
-        mass = weights * nearest
+        mass = jnp.where(way == 2, weights, weights * nearest)
         mass = jnp.where(mass.sum() > 0, mass, weights)
         candidates = jax.random.categorical(jax.random.fold_in(key, k), jnp.log(mass), shape=(3,))
         found = jnp.minimum(nearest[:, None], distances(y[candidates]))
-        best = jnp.argmin((weights[:, None] * found).sum(axis=0))
+        best = jnp.where(way == 2, 0, jnp.argmin((weights[:, None] * found).sum(axis=0)))
         return centres.at[k].set(y[candidates[best]]), found[:, best]
 
     def move(_: int, centres: jax.Array) -> jax.Array:
@@ -54,5 +58,7 @@ def memberships(key: jax.Array, rows: Rows, n_states: int) -> jax.Array:
     first = jax.random.categorical(jax.random.fold_in(key, n_states), jnp.log(weights))
     centres = start[0].at[0].set(y[first])
     centres, _ = jax.lax.fori_loop(1, n_states, seed, (centres, distances(centres[:1])[:, 0]))
-    centres = jax.lax.fori_loop(0, LLOYD_STEPS, move, centres)
-    return jax.nn.one_hot(distances(centres).argmin(axis=1), n_states, dtype=y.dtype) * weights[:, None]
+    centres = jax.lax.fori_loop(0, jnp.where(way == 0, LLOYD_STEPS, 0), move, centres)
+    nearest = jax.nn.one_hot(distances(centres).argmin(axis=1), n_states, dtype=y.dtype)
+    softness = jnp.where(way == 2, 0.5, 0.0).astype(y.dtype)
+    return ((1 - softness) * nearest + softness / n_states) * weights[:, None]

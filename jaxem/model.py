@@ -104,8 +104,8 @@ class Model(Protocol):
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         """Checks and blocks the data, once."""
 
-    def init(self, key: Any, data: Any) -> Params:
-        """Starting params."""
+    def init(self, key: Any, data: Any, way: Any = 0) -> Params:
+        """Starting params; `way` (0, 1, 2, ...) varies how they are found, for restarts."""
 
     def settle(self, params: Params, data: Rows) -> Model:
         """The same model with choices that depend on the data made."""

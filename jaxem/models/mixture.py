@@ -77,9 +77,12 @@ class Mixture:
         """Many data sets in blocks of one shape; every leaf has a leading axis."""
         return self.family.prepare_batch(datasets, weights, self.n_components)
 
-    def init(self, key: Any, data: Any) -> MixtureParams:
-        """Components from k-means++ and k-means on a pilot sample of the rows, missing cells tolerated."""
-        return _init(self, as_key(key), as_rows(self, data))
+    def init(self, key: Any, data: Any, way: Any = 0) -> MixtureParams:
+        """Components from memberships of a pilot sample of the rows, missing cells tolerated.
+
+        `way` is one of `jaxem.initialize.WAYS`, taken in turn by restarts: 0, the default, is k-means from k-means++ seeds.
+        """
+        return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
     def settle(self, params: MixtureParams | None, data: Rows) -> Mixture:
         components = None if params is None else params.components
@@ -96,12 +99,17 @@ class Mixture:
 
     def m_step(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
         counts = statistics.weights
-        if self.prior is not None:
-            counts = jnp.maximum(counts + self.prior.concentration - 1, 0)
+        prior = self._prior(params)
+        if prior is not None:
+            counts = jnp.maximum(counts + prior.concentration - 1, 0)
         total = counts.sum()
         weights = jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), params.weights)
-        components = None if self.prior is None else self.prior.components
+        components = None if prior is None else prior.components
         return MixtureParams(weights, self.family.maximize(params.components, statistics.components, components))
+
+    def _prior(self, params: MixtureParams) -> MixturePrior | None:
+        """The prior in the dtype of the params."""
+        return None if self.prior is None else domains.cast(self.prior, params.weights.dtype)
 
     def expected_log_joint(self, params: MixtureParams, statistics: MixtureStatistics) -> jax.Array:
         return _dot_log(statistics.weights, params.weights) + self.family.expected_log_prob(
@@ -114,10 +122,11 @@ class Mixture:
 
     def log_prior(self, params: MixtureParams) -> jax.Array:
         """Log-density of the prior, up to a constant in the params; 0 without one."""
-        if self.prior is None:
+        prior = self._prior(params)
+        if prior is None:
             return jnp.zeros((), params.weights.dtype)
-        exponents = jnp.broadcast_to(self.prior.concentration - 1, params.weights.shape)
-        return _dot_log(exponents, params.weights) + self.family.log_prior(params.components, self.prior.components)
+        exponents = jnp.broadcast_to(prior.concentration - 1, params.weights.shape)
+        return _dot_log(exponents, params.weights) + self.family.log_prior(params.components, prior.components)
 
     # what follows from domains
 
@@ -203,8 +212,8 @@ def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: ja
 
 
 @jax.jit
-def _init(model: Mixture, key: jax.Array, rows: Rows) -> MixtureParams:
-    r = initialize.memberships(key, rows, model.n_components)
+def _init(model: Mixture, key: jax.Array, rows: Rows, way: jax.Array) -> MixtureParams:
+    r = initialize.memberships(key, rows, model.n_components, way)
     counts = r.sum(axis=0) + 1  # a component that got no row still starts with a share
     return MixtureParams(counts / counts.sum(), model.family.init(rows, r))
 

@@ -51,9 +51,9 @@ class Single:
         """Many data sets in blocks of one shape; every leaf has a leading axis."""
         return self.family.prepare_batch(datasets, weights, 1)
 
-    def init(self, key: Any, data: Any) -> Any:
+    def init(self, key: Any, data: Any, way: Any = 0) -> Any:
         """The weighted moments of the pilot rows; no random numbers are used."""
-        del key
+        del key, way
         return _init(self, as_rows(self, data))
 
     def settle(self, params: Any, data: Rows) -> Single:
@@ -73,7 +73,12 @@ class Single:
         return _e_step(self.settle(params, rows), params, rows)
 
     def m_step(self, params: Any, statistics: Any) -> Any:
-        return domains.drop_state_axis(self.domains, self.family.maximize(self._states(params), statistics, self.prior))
+        states = self._states(params)
+        return domains.drop_state_axis(self.domains, self.family.maximize(states, statistics, self._prior(params)))
+
+    def _prior(self, params: Any) -> Any:
+        """The prior in the dtype of the params."""
+        return None if self.prior is None else domains.cast(self.prior, jax.tree.leaves(params)[0].dtype)
 
     def expected_log_joint(self, params: Any, statistics: Any) -> jax.Array:
         return self.family.expected_log_prob(self._states(params), statistics)
@@ -86,7 +91,7 @@ class Single:
         """Log-density of the prior, up to a constant in the params; 0 without one."""
         if self.prior is None:
             return jnp.zeros((), jax.tree.leaves(params)[0].dtype)
-        return self.family.log_prior(self._states(params), self.prior)
+        return self.family.log_prior(self._states(params), self._prior(params))
 
     # what follows from domains
 

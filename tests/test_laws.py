@@ -1,0 +1,178 @@
+"""The laws of DESIGN: each on every row of the table, in float32 and float64."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from table import D, K, N, eps, every
+
+import jaxem
+from jaxem import Mixture, Stop
+from jaxem.models import mixture, single
+
+
+def tree_close(a, b, bound, scale=None):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        size = np.abs(y).max() if scale is None else scale
+        np.testing.assert_allclose(x, y, rtol=0, atol=bound * max(size, 1e-300))
+
+
+def score(row, params, data):
+    """Gradient of the log-likelihood in unconstrained coordinates."""
+    u = row.model.to_unconstrained(params)
+    return jax.grad(lambda u: row.model.log_likelihood(row.model.from_unconstrained(u, like=params), data))(u)
+
+
+@every
+def test_additive(row, dtype):
+    """e_step(a ++ b) = e_step(a) + e_step(b). Bound: sums of N terms in two orders, each rounded to eps, of cells near 10."""
+    y, params = row.data(dtype), row.start(dtype)
+    whole = row.model.e_step(params, y)
+    parts = [row.model.e_step(params, y[:23]), row.model.e_step(params, y[23:])]
+    tree_close(jax.tree.map(jnp.add, *parts), whole, 64 * eps(dtype))
+
+
+@every
+def test_weights_repeat(row, dtype):
+    """Weight w is the row w times, weight 0 its absence. Bound as for additivity."""
+    y, w, params = row.data(dtype), row.weights(dtype), row.start(dtype)
+    weighted = row.model.e_step(params, jaxem.prepare(row.model, y, weights=w))
+    repeated = row.model.e_step(params, np.repeat(y, w.astype(int), axis=0))
+    tree_close(weighted, repeated, 64 * eps(dtype))
+
+
+@every
+def test_brute_force(row, dtype):
+    """The log-likelihood of every row is scipy's. Bound: rounding of a squared distance that cancels terms of size 1e3."""
+    y, params = row.data(dtype), row.start(dtype)
+    ours = row.model.log_likelihood(params, y, per_row=True)
+    theirs = row.oracle_log_likelihood(params, y)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=4e3 * eps(dtype))
+    np.testing.assert_allclose(row.model.log_likelihood(params, y), theirs.sum(), rtol=0, atol=4e3 * N**0.5 * eps(dtype))
+
+
+@every
+def test_fisher(row, dtype):
+    """grad log-likelihood = grad of Q at the same params, in unconstrained coordinates (Fisher's identity)."""
+    y, params = row.data(dtype), row.start(dtype)
+    data = jaxem.prepare(row.model, y, weights=row.weights(dtype))
+    u = row.model.to_unconstrained(params)
+    statistics = row.model.e_step(params, data).statistics
+    q = jax.grad(lambda u: row.model.expected_log_joint(row.model.from_unconstrained(u, like=params), statistics))(u)
+    s = score(row, params, data)
+    size = 1 + np.abs(np.asarray(s)).max()
+    # raw moments about the origin, 5 to 10 standard deviations away, lose a factor of about 1e2
+    np.testing.assert_allclose(q, s, rtol=0, atol=3e3 * eps(dtype) * max(size, N))
+
+
+@every
+def test_m_step_maximises(row, dtype):
+    """m_step zeroes the gradient of Q + log prior, and no nearby point is better."""
+    y, params = row.data(dtype), row.start(dtype)
+    local = row.model.localize(params, jaxem.prepare(row.model, y))
+    statistics = local.e_step(params, y).statistics
+    best = local.m_step(params, statistics)
+
+    def objective(u):
+        point = local.from_unconstrained(u, like=params)
+        return local.expected_log_joint(point, statistics) + local.log_prior(point)
+
+    u = local.to_unconstrained(best)
+    np.testing.assert_allclose(jax.grad(objective)(u), 0, atol=2e3 * eps(dtype) * N)
+    nearby = u + 0.05 * np.random.default_rng(0).normal(size=(20, u.size)).astype(dtype)
+    assert (jax.vmap(objective)(nearby) < objective(u)).all()
+
+
+@every
+def test_monotone(row, dtype):
+    """log-likelihood + log prior never falls by more than 32 eps (|objective| + n d): see `jaxem.run.rounding`."""
+    y, params = row.data(dtype), row.start(dtype)
+    fit = jaxem.fit(row.model, y, params=params, stop=Stop(tolerance=0.0, max_steps=60))
+    history = np.asarray(fit.history, np.float64)
+    history = history[~np.isnan(history)]
+    assert len(history) > 2
+    assert (np.diff(history) >= -32 * eps(dtype) * (np.abs(history[1:]) + N * D)).all()
+    assert fit.status in (jaxem.Status.CONVERGED, jaxem.Status.MAX_STEPS)
+
+
+@every
+def test_missing_is_marginal(row, dtype):
+    """A column that is missing everywhere but in weightless rows leaves the marginal model; an all-missing row adds 0."""
+    y, params = row.data(dtype), row.start(dtype)
+    states = params.components if isinstance(row.model, Mixture) else params
+    keep = np.array([0, 2])
+    y[:, 1] = np.nan
+    y[0] = np.nan
+    y[-1, 1] = 6.0
+    w = np.ones(N, dtype)
+    w[-1] = 0
+    covariance = np.asarray(states.covariance)
+    kind = row.model.family.covariance
+    if kind in ("full", "tied"):
+        covariance = covariance[..., keep, :][..., keep]
+    elif kind == "diagonal":
+        covariance = covariance[..., keep]
+    marginal = type(states)(np.asarray(states.mean)[..., keep], covariance)
+    marginal = params._replace(components=marginal) if isinstance(row.model, Mixture) else marginal
+    ours = row.model.log_likelihood(params, jaxem.prepare(row.model, y, weights=w))
+    theirs = row.model.log_likelihood(marginal, np.delete(y[:-1], 1, axis=1))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=4e3 * N**0.5 * eps(dtype))
+    per_row = row.model.log_likelihood(params, jaxem.prepare(row.model, y, weights=w), per_row=True)
+    assert per_row[0] == 0
+    without = row.model.e_step(params, y[1:])
+    tree_close(row.model.e_step(params, y), without, 64 * eps(dtype))
+
+
+@every
+def test_stable_types(row, dtype):
+    """Shapes, dtypes and structure come out as they went in; values, weights and tolerance compile nothing new."""
+    y, params = row.data(dtype), row.start(dtype)
+    data = jaxem.prepare(row.model, y)
+    expectation = row.model.e_step(params, data)
+    chex.assert_trees_all_equal_shapes_and_dtypes(row.model.m_step(params, expectation.statistics), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(expectation)} == {np.dtype(dtype)}
+    u = row.model.to_unconstrained(params)
+    assert u.shape == (row.model.n_parameters(D),)
+    tree_close(row.model.from_unconstrained(u), params, 64 * eps(dtype))
+    fit = jaxem.fit(row.model, data, params=params, stop=Stop(tolerance=1e-3, max_steps=5))
+    chex.assert_trees_all_equal_shapes_and_dtypes(fit.params, params)
+    module = mixture if isinstance(row.model, Mixture) else single
+    counters = (module._e_step, module._log_likelihood, jaxem.fit.__globals__["_segment"], jaxem.fit.__globals__["_conclude"])
+    before = [f._cache_size() for f in counters]
+    moved = jax.tree.map(lambda x: x * 1.01, params._replace(weights=params.weights / 1.01) if hasattr(params, "weights") else params)
+    row.model.e_step(moved, data.weigh(row.weights(dtype)))
+    jaxem.fit(row.model, data, params=params, weights=row.weights(dtype), stop=Stop(tolerance=1e-5, max_steps=7))
+    assert [f._cache_size() for f in counters] == before
+
+
+@every
+def test_relabelling(row, dtype):
+    """Permuted states give permuted statistics and the same likelihood, exactly up to the order of K-term sums."""
+    y, params = row.data(dtype), row.start(dtype)
+    order = np.array([2, 0, 1])[: K if isinstance(row.model, Mixture) else 1]
+    moved = row.model.relabel(params, order if isinstance(row.model, Mixture) else np.array([0]))
+    ours, theirs = row.model.e_step(moved, y), row.model.e_step(params, y)
+    np.testing.assert_allclose(ours.log_likelihood, theirs.log_likelihood, rtol=16 * eps(dtype))
+    back = row.model.m_step(moved, ours.statistics)
+    tree_close(back, row.model.relabel(row.model.m_step(params, theirs.statistics), order), 3e3 * eps(dtype))
+
+
+@every
+def test_stationary(row, dtype):
+    """At a converged fit the gradient of log-likelihood + log prior vanishes in unconstrained coordinates.
+
+    A remaining gain g with curvature at most N d leaves a gradient of at most sqrt(2 g N d): 1e-5 in float64. In float32 the
+    gain is known to eps |l| only.
+    """
+    y, params = row.data(dtype), row.start(dtype)
+    fit = jaxem.fit(row.model, y, params=params, stop=Stop(tolerance=1e-12, max_steps=5000))
+    assert fit.status == jaxem.Status.CONVERGED, fit.explain()
+    u = row.model.to_unconstrained(fit.params)
+
+    def objective(u):
+        point = row.model.from_unconstrained(u, like=params)
+        return row.model.log_likelihood(point, y) + row.model.log_prior(point)
+
+    gain = {"float64": 1e-11, "float32": 32 * eps(dtype) * (abs(float(fit.objective)) + N * D)}[dtype]
+    assert np.abs(jax.grad(objective)(u)).max() <= (2 * gain * N * D) ** 0.5

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 SHOWN = 5000  # rows drawn at most
 TICKS = 16  # columns or components that get a name on their axis
+LABEL_INCHES = 0.48  # height of tick labels and axis label
+PANEL = 57  # characters of a legend that fit under a panel
+HANDLE = 6  # what the handle of an entry takes of them
 LENGTH = 18  # characters of a column name that are shown
 
 
@@ -37,9 +40,13 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 def legend_below(ax: Axes) -> Axes:
     """A legend under the axis label, where it covers nothing."""
+    from matplotlib.transforms import ScaledTranslation
+
     _, texts = ax.get_legend_handles_labels()
-    across = len(texts) if sum(map(len, texts)) < 45 else 1
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=across, frameon=False, fontsize="small")
+    across = max(1, min(len(texts), PANEL // (max(map(len, texts), default=0) + HANDLE)))
+    below = ax.transAxes + ScaledTranslation(0, -LABEL_INCHES, ax.figure.dpi_scale_trans)
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below}
+    ax.legend(ncols=across, frameon=False, fontsize="small", **place)
     return ax
 
 
@@ -85,7 +92,6 @@ def draw_map(ax: Axes, values: np.ndarray, limit: float, label: str, across: Seq
     ax.figure.colorbar(image, ax=ax, label=label)
     name_ticks(ax.xaxis, across)
     name_ticks(ax.yaxis, down)
-    ax.tick_params(axis="x", rotation=90 if max(map(len, across)) > 3 else 0)
     return ax
 
 

@@ -11,6 +11,7 @@ import csv
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     try:
         options = _parser().parse_args(arguments)
+        options.own_process = arguments is None
         code = options.run(options)
         sys.stdout.flush()
         return code
@@ -51,10 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jaxem: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 1
+    except OSError as error:
+        _drop_stdout()
+        print(f"jaxem: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _drop_stdout() -> None:
+    """Sends what is still buffered nowhere, so that the interpreter does not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # arguments
@@ -129,7 +140,7 @@ def _run_demo(options: argparse.Namespace) -> int:
 
     _need("matplotlib")
     _check_picture(options.output)
-    with _progress(True) as show:
+    with _progress(True) as show, _ended_by_interrupt(options.own_process):
         done = demo.run(show)
     print(done.account())
     with _writing() as stage:
@@ -145,11 +156,13 @@ def _run_fit(options: argparse.Namespace) -> int:
     model, rows, data = _prepare(options, names, values, weights)
     restarts = options.restarts or (RESTARTS if model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
-    with _progress(not options.quiet) as show:
+    with _progress(not options.quiet) as show, _ended_by_interrupt(options.own_process):
         fitted = fit(model, rows, key=options.seed, restarts=restarts, stop=stop, progress=show)
-    if not options.quiet:
-        print(report.summarize(model, fitted, data, weights=weights))
-    _write(options, table, model, fitted, rows, data, weights)
+    try:
+        _write(options, table, model, fitted, rows, data, weights)
+    finally:  # a full disk is no reason to keep the result back
+        if not options.quiet:
+            print(report.summarize(model, fitted, data, weights=weights))
     return 0 if int(fitted.status) in (Status.CONVERGED, Status.MAX_STEPS) else 1
 
 
@@ -281,6 +294,26 @@ def _progress(wanted: bool) -> Iterator[Callable[[Progress], None] | None]:
 
     with Console(stderr=True).status("compiling") as line:
         yield lambda now: line.update(_moving(now))
+
+
+@contextmanager
+def _ended_by_interrupt(own_process: bool) -> Iterator[None]:
+    """Ctrl-C ends the process at once: an exception could get lost in a callback of the compiler, or crash its teardown."""
+
+    def end(*_: Any) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h\n")  # show the cursor, which the moving line hides
+            sys.stderr.flush()
+        os._exit(130)
+
+    if not own_process:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _moving(now: Progress) -> str:

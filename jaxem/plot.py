@@ -45,7 +45,8 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     picture.
     """
     ax = axes_or_new(ax)
-    best = float(fit.objective) + (float(fit.gap) if np.isfinite(float(fit.gap)) else 0.0)
+    known = np.isfinite(float(fit.gap))
+    best = float(fit.objective) + (float(fit.gap) if known else 0.0)
     floor = max(32 * float(np.finfo(np.asarray(fit.objective).dtype).eps) * abs(best), 1e-12)
     reached = reached_best(fit)
     chosen = returned_restart(fit)
@@ -53,9 +54,9 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     for number, (values, stride) in enumerate(zip(fit.restart_histories, fit.restart_strides, strict=True)):
         steps, objective = explain_history(np.asarray(values), int(stride))
         gap = best - np.asarray(objective, np.float64)
-        gap = np.where(gap < -floor, np.nan, np.maximum(gap, floor))
+        gap = np.where(gap < (-floor if known else floor), np.nan, np.maximum(gap, floor))
         label, style = _restart_style(Status(int(fit.restart_statuses[number])), bool(reached[number]), number == chosen)
-        ax.plot(steps, gap, label=None if label in seen else label, marker="." if len(steps) < 3 else None, **style)
+        ax.plot(steps, gap, label=None if label in seen else label, marker="." if np.isfinite(gap).sum() < 3 else None, **style)
         seen.add(label)
     ax.set_yscale("log")
     ax.set_ylim(floor / 2, None)
@@ -87,7 +88,7 @@ def plot_missingness(
     names = labels(y, names)
     if array.shape[1] == 1:
         observed = array[~np.isnan(array)]
-        ax.hist(observed, bins="auto", color=COLOURS[5], edgecolor="white", linewidth=0.3)
+        ax.hist(observed, bins=_bins(observed), color=COLOURS[5], edgecolor="white", linewidth=0.3)
         ax.set(xlabel=names[0], ylabel="rows", title=f"Data: {array.size - observed.size} of {array.size} rows missing")
         return ax
     pair = array[:, columns]
@@ -108,6 +109,7 @@ def plot_missingness(
         edge = ax.get_yaxis_transform()
         ax.plot(np.full_like(at, 0.015), at, "_", color=COLOURS[2], transform=edge, label=f"only {b} ({second.sum()})", **marks)
     ax.margins(0.1)
+    ax.locator_params(axis="x", nbins=5)
     neither = int((~here).all(axis=1).sum())
     ax.set(xlabel=a, ylabel=b, title="Data: complete" if both.all() else f"Data: {neither} of {len(pair)} rows show neither")
     return ax if both.all() else legend_below(ax)
@@ -145,6 +147,7 @@ def plot_components(
             outline = ellipse(components.mean[k, columns], covariance, level)
             ax.plot(*outline, color=colour, lw=2.0 if inner else 1.2, ls="-" if inner else "--")
     ax.margins(0.06)
+    ax.locator_params(axis="x", nbins=5)
     a, b = (names[j] for j in columns)
     ax.set(xlabel=a, ylabel=b, title=f"Components: {' and '.join(f'{100 * v:.0f} %' for v in levels)} ellipses")
     number_places(ax, components.mean[:, columns])
@@ -213,6 +216,7 @@ def plot_uncertainty(
         ax.figure.colorbar(image, ax=ax, label="entropy / log K")
     a, b = (names[j] for j in columns)
     ax.margins(0.06)
+    ax.locator_params(axis="x", nbins=5)
     ax.set(xlabel=a, ylabel=b, title="Uncertainty of assignment")
     return legend_below(ax) if filled.any() else ax
 
@@ -247,6 +251,7 @@ def plot_parameters(
         for k, colour in enumerate(colours(len(ours.weights))):
             ax.scatter(x[k], z[k], marker=marker, s=30, facecolors="none", edgecolors=colour, linewidths=1.3)
     ax.margins(0.08)
+    ax.locator_params(axis="x", nbins=5)
     ax.set(xlabel=label, ylabel="estimated", title=f"Estimated against {label}")
     return legend_below(ax)
 
@@ -277,8 +282,8 @@ def plot_correlations(
     ax, covariance = axes_or_new(ax), components_of(model, params).covariance[component]
     names = labels(np.zeros((1, len(covariance))), names)
     scale = np.sqrt(np.diagonal(covariance))
-    ax.set(title="Correlations")
-    return draw_map(ax, covariance / np.outer(scale, scale), 1.0, "correlation", names, names)
+    ax.set(title="Correlations", xlabel="column, in the same order")
+    return draw_map(ax, covariance / np.outer(scale, scale), 1.0, "correlation", [""] * len(names), names)
 
 
 def figure_overview(
@@ -328,8 +333,7 @@ def figure_overview(
 def _plot_densities(ax: Axes, components: Components, x: np.ndarray, name: str, weights: Any) -> Axes:
     observed = ~np.isnan(x)
     mass = None if weights is None else np.asarray(weights)[observed]
-    edges = np.histogram_bin_edges(x[observed], bins="auto")
-    ax.hist(x[observed], bins=edges.tolist(), weights=mass, density=True, color="#d9d9d9", edgecolor="white", linewidth=0.3)
+    ax.hist(x[observed], bins=_bins(x[observed]), weights=mass, density=True, color="#d9d9d9", edgecolor="white", linewidth=0.3)
     mean, sd = components.mean[:, 0], np.sqrt(components.covariance[:, 0, 0])
     low, high = min(x[observed].min(), (mean - 3 * sd).min()), max(x[observed].max(), (mean + 3 * sd).max())
     fine = np.concatenate([m + s * np.linspace(-4, 4, 81) for m, s in zip(mean, sd, strict=True)])
@@ -343,3 +347,8 @@ def _plot_densities(ax: Axes, components: Components, x: np.ndarray, name: str, 
     ax.set(xlabel=name, ylabel="density", title="Components" + (" and their sum (dashed)" if len(mean) > 1 else ""))
     number_places(ax, np.stack([mean, density.max(axis=1)], axis=1))
     return ax
+
+
+def _bins(x: np.ndarray) -> int:
+    """Bars of a histogram: the square root of n, within bounds that an outlier cannot move."""
+    return int(np.clip(np.sqrt(x.size), 5, 60))

@@ -7,8 +7,9 @@ from jaxem.families import Gaussian, GaussianParams
 from jaxem.fit import Progress, fit, fit_batch
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import Mixture, MixtureParams, Single
-from jaxem.priors import MixturePrior, NormalInverseWishart, weak_prior
+from jaxem.priors import MixturePrior, NormalInverseWishart
 from jaxem.result import Fit, Status, Stop
+from jaxem.weak_prior import weak_prior
 
 __version__ = "0.1.0"
 

@@ -25,8 +25,10 @@ def align(params: Any, reference: Any) -> Any:
     """
     if is_traced((params, reference)):
         raise ValueError("params: are traced; align concrete params, outside of jit.")
-    if jax.tree.structure(params) != jax.tree.structure(reference):
-        raise ValueError(f"reference: found {jax.tree.structure(reference)} for params {jax.tree.structure(params)}.")
+    ours_like: Any = jax.tree.structure(params)
+    theirs_like: Any = jax.tree.structure(reference)
+    if ours_like != theirs_like:
+        raise ValueError(f"reference: found {theirs_like} for params {ours_like}.")
     n_states = params.weights.shape[0]
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
     for ours, theirs in pairs:

@@ -38,7 +38,7 @@ def as_key(key: Any) -> jax.Array:
         return jax.random.key(int(key))
     if isinstance(key, (jax.Array, np.ndarray)):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            return key
+            return jnp.asarray(key)
         if key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
             return jax.random.key(key)
         if key.shape == (2,) and key.dtype == jnp.uint32:
@@ -60,7 +60,7 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
 
     Raises:
         TypeError: text, objects, complex numbers, sparse matrices. ValueError: wrong rank, no rows, no columns,
-            infinite cells, a column in which every cell is missing.
+            infinite cells.
     """
     columns = None
     if hasattr(y, "columns") and hasattr(y, "to_numpy"):
@@ -83,7 +83,8 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
         raise ValueError(f"{name}: rows of different lengths; give one (n, d) array.") from error
     if array.dtype == object:
         try:
-            array = np.where(np.equal(array, None), np.nan, array).astype(np.float64)
+            cells = [np.nan if cell is None else cell for cell in array.ravel()]
+            array = np.array(cells).astype(np.float64).reshape(array.shape)
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: found cells that are not numbers; drop or encode them.") from error
     if not _is_numeric(array.dtype):
@@ -102,11 +103,26 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
             f"{name}: {int(infinite.sum())} infinite cells, the first in row {row}, column {_label(columns, column)}; "
             "remove them, or set them to NaN if they mean missing."
         )
-    empty = np.isnan(array).all(axis=0)
-    if empty.any():
-        names = ", ".join(_label(columns, j) for j in np.flatnonzero(empty))
-        raise ValueError(f"{name}: every cell of column {names} is missing; drop it.")
     return array, columns
+
+
+def check_informative(rows: Any, n_states: int, name: str = "y") -> None:
+    """What a fit needs of concrete prepared data, and scoring does not.
+
+    Raises:
+        ValueError: a column in which every cell is missing, or fewer rows that say anything than states.
+    """
+    if is_traced(rows):
+        return
+    empty = np.isnan(np.asarray(rows.spread))
+    if empty.any():
+        names = ", ".join(_label(rows.columns, j) for j in np.flatnonzero(empty))
+        raise ValueError(f"{name}: every cell of column {names} is missing; drop it.")
+    informative = int(rows.informative.sum())
+    if informative < n_states:
+        raise ValueError(
+            f"{name}: found {informative} rows with an observed cell for {n_states} components; ask for fewer components."
+        )
 
 
 def check_datasets(datasets: Any) -> list[np.ndarray]:
@@ -123,13 +139,6 @@ def check_datasets(datasets: Any) -> list[np.ndarray]:
             raise ValueError(f"datasets[{number}]: found {y.shape[1]} columns where datasets[0] has {arrays[0].shape[1]}.")
     dtype = np.result_type(*arrays)
     return [y.astype(dtype) for y in arrays]
-
-
-def check_enough(y: np.ndarray, n_states: int, name: str = "y") -> None:
-    """Raises ValueError where fewer rows say anything than there are states."""
-    informative = int((~np.isnan(y).all(axis=1)).sum())
-    if informative < n_states:
-        raise ValueError(f"{name}: found {informative} rows with an observed cell for {n_states} components; ask for fewer components.")
 
 
 def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:
@@ -151,7 +160,8 @@ def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:
         bad = ~(np.isfinite(values) & (values >= 0))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise ValueError(f"weights: {int(bad.sum())} are negative, NaN or infinite, the first {values[row]} in row {row}; give weights >= 0.")
+            found = f"{int(bad.sum())} are negative, NaN or infinite, the first {values[row]} in row {row}"
+            raise ValueError(f"weights: {found}; give weights >= 0.")
         if not values.any():
             raise ValueError("weights: all are zero; at least one row must count.")
         weights = values
@@ -163,5 +173,5 @@ def _is_numeric(dtype: Any) -> bool:
     return kind in "biuf"
 
 
-def _label(columns: tuple[str, ...] | None, j: int) -> str:
+def _label(columns: tuple[str, ...] | None, j: Any) -> str:
     return str(j) if columns is None else repr(columns[j])

@@ -23,6 +23,7 @@ import numpy as np
 
 import jaxem
 from jaxem import report
+from jaxem.checks import check_informative
 from jaxem.families.gaussian import COVARIANCES
 from jaxem.fit import Progress, fit
 from jaxem.result import Fit, Status, Stop
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Turns on float64 for the process.
     """
     jax.config.update("jax_enable_x64", True)
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:  # what is compiled once serves the next command
+        folder = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "jaxem"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     try:
         options = _parser().parse_args(arguments)
         options.own_process = arguments is None
@@ -216,8 +221,9 @@ def _prepare(options: argparse.Namespace, names: list[str], values: np.ndarray, 
         count = options.components if mixture else 1
         model = jaxem.Mixture(family, count) if mixture else jaxem.Single(family)
         rows = jaxem.prepare(model, data, weights)
+        check_informative(rows, model.n_states)
         if options.prior == "weak":
-            prior = jaxem.weak_prior(data, count)
+            prior = jaxem.weak_prior(data, count, weights=weights)
             model = jaxem.Mixture(family, count, prior=prior) if mixture else jaxem.Single(family, prior=prior.components)
     except (TypeError, ValueError) as error:  # the library's own checks of what it is given
         raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error

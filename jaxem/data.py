@@ -29,8 +29,8 @@ class Section(NamedTuple):
 
     cells: Any  # leaves (m, c, d, b): what the family reads
     weights: jax.Array  # (m, c, b), 0 where padded
-    index: jax.Array  # (m, c, b) int32, input row; n where padded
-    mask: jax.Array  # (P, d) bool table of patterns, or (m, c, d), one for each group
+    row: jax.Array  # (m, c, b) int32, input row; n where padded
+    mask: Any  # (P, d) bool table of patterns, or (m, c, d), one for each group
     pattern: jax.Array | None  # (m, c) int32, row of the table; None where mask is given group by group
 
 
@@ -77,7 +77,7 @@ def _with_weights(rows: Rows, weights: jax.Array) -> Rows:
     weights = _everywhere(weights, rows.mesh)
     counted = jnp.where(rows.informative, weights, 0)
     counted = jnp.concatenate([counted, jnp.zeros(1, counted.dtype)])
-    sections = tuple(s._replace(weights=counted[s.index]) for s in rows.sections)
+    sections = tuple(s._replace(weights=counted[s.row]) for s in rows.sections)
     return dataclasses.replace(rows, sections=sections, weights=weights)
 
 
@@ -150,7 +150,7 @@ def _round_up(x: int, multiple: int) -> int:
 class Layout(NamedTuple):
     """Where each row goes in the blocks of one width: arrays for NumPy data, before cells are gathered."""
 
-    index: np.ndarray  # (blocks, b), n where padded
+    row: np.ndarray  # (blocks, b), n where padded
     pattern: np.ndarray  # (blocks,)
 
 
@@ -198,7 +198,7 @@ def build_rows(table: Table, n_states: int, width: int, sharding: jax.sharding.N
     mesh, axis, devices = _mesh(sharding)
     plan = make_plan([table.patterns], n_states, width)
     layouts = lay_out(table.patterns, plan)
-    blocks = [_round_up(len(layout.index), _chunk(layout, plan) * devices) for layout in layouts]
+    blocks = [_round_up(len(layout.row), _chunk(layout, plan) * devices) for layout in layouts]
     rows = _assemble(table, plan, layouts, blocks, len(table.patterns.table), len(table.y))
     sections = tuple(_place(section, mesh, axis) for section in rows.sections)
     rows = jax.tree.map(lambda leaf: _everywhere(leaf, mesh), dataclasses.replace(rows, sections=()))
@@ -212,7 +212,7 @@ def build_batch(tables: Sequence[Table], n_states: int, width: int) -> Rows:
     layouts = [lay_out(table.patterns, plan) for table in tables]
     blocks = []
     for number in range(len(layouts[0])):
-        most = max(len(each[number].index) for each in layouts)
+        most = max(len(each[number].row) for each in layouts)
         blocks.append(_round_up(max(most, 1), _chunk(layouts[0][number], plan)))
     n_patterns = max(len(table.patterns.table) for table in tables)
     length = max(len(table.y) for table in tables)
@@ -227,7 +227,7 @@ def build_batch(tables: Sequence[Table], n_states: int, width: int) -> Rows:
 
 
 def _chunk(layout: Layout, plan: Plan) -> int:
-    return 1 if layout.index.shape[1] == plan.wide else plan.chunk
+    return 1 if layout.row.shape[1] == plan.wide else plan.chunk
 
 
 def _assemble(
@@ -236,13 +236,13 @@ def _assemble(
     """NumPy leaves of one data set, cut to `blocks` of each width; row-wise leaves padded to `length`."""
     y, patterns = table.y, table.patterns.table
     n, d = y.shape
-    padding = length - n
-    sections, slots, offset = [], np.zeros(length + 1, np.int32), 0
+    sections, offset = [], 0
+    slots: Any = np.zeros(length + 1, np.int32)
     patterns = np.concatenate([patterns, np.ones((n_patterns - len(patterns), d), bool)])
     for layout, total in zip(layouts, blocks, strict=True):
-        width, chunk = layout.index.shape[1], _chunk(layout, plan)
-        extra = total - len(layout.index)
-        index = np.concatenate([layout.index, np.full((extra, width), n, np.int32)])
+        width, chunk = layout.row.shape[1], _chunk(layout, plan)
+        extra = total - len(layout.row)
+        index = np.concatenate([layout.row, np.full((extra, width), n, np.int32)])
         pattern = np.concatenate([layout.pattern, np.zeros(extra, np.int32)])
         slots[np.where(index == n, length, index).ravel()] = offset + np.arange(index.size, dtype=np.int32)
         offset += index.size
@@ -254,26 +254,27 @@ def _assemble(
             return np.ascontiguousarray(np.swapaxes(padded[index], -1, -2))
 
         tabled = plan.tabled or width == plan.wide
-        sections.append(
-            Section(
-                cells=jax.tree.map(gather, table.cells),
-                weights=np.zeros(index.shape, y.dtype),
-                index=np.where(index == n, length, index).astype(np.int32),
-                mask=patterns if tabled else patterns[pattern].reshape(*shape, d),
-                pattern=pattern.reshape(shape) if tabled else None,
-            )
-        )
+        leaves: dict[str, Any] = {
+            "weights": np.zeros(index.shape, y.dtype),
+            "row": np.where(index == n, length, index).astype(np.int32),
+            "mask": patterns if tabled else patterns[pattern].reshape(*shape, d),
+            "pattern": pattern.reshape(shape) if tabled else None,
+        }
+        sections.append(Section(cells=jax.tree.map(gather, table.cells), **leaves))
     pilot = _pilot_rows(n)
     short = min(length, PILOT) - len(pilot)
+    by_row: dict[str, Any] = {
+        "position": slots[:length],
+        "weights": np.zeros(length, y.dtype),
+        "informative": np.pad(~np.isnan(y).all(axis=1), (0, length - n)),
+        "pilot": np.pad(y[pilot], ((0, short), (0, 0)), constant_values=np.nan),
+        "pilot_index": np.pad(pilot, (0, short), constant_values=length).astype(np.int32),
+    }
     return Rows(
+        **by_row,
         sections=tuple(sections),
-        position=slots[:length],
-        weights=np.zeros(length, y.dtype),
-        informative=np.pad(~np.isnan(y).all(axis=1), (0, padding)),
         origin=table.origin,
-        spread=table.spread,
-        pilot=np.pad(y[pilot], ((0, short), (0, 0)), constant_values=np.nan),
-        pilot_index=np.pad(pilot, (0, short), constant_values=length).astype(np.int32),
+        spread=jnp.asarray(table.spread),
         n=length,
         d=d,
         has_missing=bool(np.isnan(y).any()),
@@ -301,7 +302,7 @@ def build_traced_rows(y: jax.Array, cells: Any, weights: Any, width: int = WIDE)
     section = Section(
         cells=cells(cut, origin),
         weights=jnp.zeros(index.shape, y.dtype),
-        index=jnp.asarray(index),
+        row=jnp.asarray(index),
         mask=jnp.ones((1, d), bool),
         pattern=jnp.zeros((blocks, 1), jnp.int32),
     )
@@ -336,7 +337,7 @@ def _mesh(sharding: Any) -> tuple[Any, Any, int]:
         raise TypeError(f"sharding: found {type(sharding).__name__}; give a jax.sharding.NamedSharding over the rows.")
     spec = tuple(sharding.spec)
     if not spec or spec[0] is None or any(part is not None for part in spec[1:]):
-        raise ValueError(f"sharding: found spec {sharding.spec}; rows are dealt over the first axis only, as PartitionSpec('data').")
+        raise ValueError(f"sharding: found {sharding.spec}; rows are dealt over the first axis only, as PartitionSpec('rows').")
     axis = spec[0]
     names = axis if isinstance(axis, tuple) else (axis,)
     # the caller's mesh may be in explicit mode, in which every gather would need a sharding of its own

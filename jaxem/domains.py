@@ -35,7 +35,7 @@ class Domain:
 
     def unconstrain(self, x: jax.Array) -> jax.Array:
         """(*batch, *event) -> (*batch, free)."""
-        return x.reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
+        return x.reshape((*x.shape[:x.ndim - self.event_ndim], -1))
 
     def constrain(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
         """(*batch, free) -> (*batch, *event)."""
@@ -80,7 +80,7 @@ class Simplex(Domain):
         return jnp.log(x[..., :-1]) - jnp.log(x[..., -1:])
 
     def constrain(self, u, event):
-        return jax.nn.softmax(jnp.concatenate([u, jnp.zeros_like(u, shape=u.shape[:-1] + (1,))], axis=-1), axis=-1)
+        return jax.nn.softmax(jnp.concatenate([u, jnp.zeros_like(u, shape=(*u.shape[:-1], 1))], axis=-1), axis=-1)
 
     def holds(self, x):
         close = np.abs(x.sum(axis=-1) - 1) <= 1e3 * np.finfo(x.dtype).eps
@@ -106,7 +106,7 @@ class PositiveDefinite(Domain):
 
     def constrain(self, u, event):
         d = event[0]
-        lower = jnp.zeros(u.shape[:-1] + (d, d), u.dtype).at[(..., *np.tril_indices(d))].set(u)
+        lower = jnp.zeros((*u.shape[:-1], d, d), u.dtype).at[(..., *np.tril_indices(d))].set(u)
         diagonal = jnp.eye(d, dtype=bool)
         factor = jnp.where(diagonal, jnp.exp(jnp.where(diagonal, lower, 0)), lower)
         return factor @ jnp.swapaxes(factor, -1, -2)
@@ -128,14 +128,14 @@ def _split(domain: Domain, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tup
     return shape[:cut], shape[cut:]
 
 
-def _is_shape(x: Any) -> bool:
-    return type(x) is tuple and all(isinstance(i, int) for i in x)
+def _flatten(domains: Any) -> tuple[list[Domain], Any]:
+    return jax.tree.flatten(domains)
 
 
 def count(domains: Any, shapes: Any) -> int:
     """Number of free parameters of a params tree with these leaf shapes (a tree of tuples)."""
     total = 0
-    leaves, structure = jax.tree.flatten(domains)
+    leaves, structure = _flatten(domains)
     for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
         batch, event = _split(domain, shape)
         total += math.prod(batch) * domain.free(event)
@@ -150,7 +150,7 @@ def to_unconstrained(domains: Any, params: Any) -> jax.Array:
 
 def from_unconstrained(domains: Any, shapes: Any, vector: jax.Array) -> Any:
     """Inverse of `to_unconstrained` for leaf shapes `shapes` (a tree of tuples)."""
-    leaves, structure = jax.tree.flatten(domains)
+    leaves, structure = _flatten(domains)
     values, start = [], 0
     for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
         batch, event = _split(domain, shape)
@@ -188,7 +188,7 @@ def check_params(domains: Any, shapes: Any, params: Any, name: str = "params") -
     Raises:
         TypeError: another structure. ValueError: a leaf of a wrong shape or outside its domain; names the leaf.
     """
-    expected = jax.tree.structure(domains)
+    expected: Any = jax.tree.structure(domains)
     if jax.tree.structure(params) != expected:
         raise TypeError(f"{name}: found {jax.tree.structure(params)}; give {expected}, as model.init returns it.")
     paths = jax.tree_util.tree_flatten_with_path(domains)[0]

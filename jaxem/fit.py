@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from jaxem import initialize
 from jaxem import run as machine
 from jaxem.algorithms import Algorithm, em
-from jaxem.checks import as_key, check_count, is_traced
+from jaxem.checks import as_key, check_count, check_informative, is_traced
 from jaxem.data import Rows, prepare
 from jaxem.domains import cast, check_params
 from jaxem.result import Fit, Status, Stop
@@ -22,6 +23,7 @@ from jaxem.run import Run
 SEGMENT = 16  # steps between two looks at which lanes have finished
 LANE_WORK = 1 << 21  # rows times states that the lanes of one program may hold together, on CPU
 MAX_LANES = 256
+NARROWER = 8  # lanes are compacted to a program narrower by this factor: each width is one compilation
 
 
 class Progress(NamedTuple):
@@ -73,6 +75,7 @@ def fit(
     _check_algorithm(algorithm)
     restarts = check_count(restarts, "restarts")
     rows = prepare(model, data).weigh(weights)
+    check_informative(rows, model.n_states)
     key = _check_start(model, params, key, restarts, rows)
     given = params is not None
     if is_traced((model, rows, params, stop)) or isinstance(key, jax.core.Tracer):
@@ -83,7 +86,8 @@ def fit(
     lanes = _drive(settled, lanes, rows, None, stop, algorithm, progress)
     fitted = _choose(settled, lanes, not given)
     again = model.settle(fitted.params, rows)
-    if jax.tree.structure(again) != jax.tree.structure(settled) and int(fitted.status) != Status.DEGENERATE:
+    before: Any = jax.tree.structure(settled)
+    if before != jax.tree.structure(again) and int(fitted.status) != Status.DEGENERATE:
         # float32 only: the components became too tight for the quadratic kernel; go on with the accurate one
         lanes = _begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
         lanes = _drive(again, lanes, rows, None, stop, algorithm, progress)
@@ -137,6 +141,10 @@ def fit_batch(
         raise ValueError(f"weights: found {len(weights)} for {len(datasets)} data sets; give one vector for each.")
     rows = model.prepare_batch(datasets, weights)
     count = len(datasets)
+    informative, empty = np.asarray(rows.informative), np.isnan(np.asarray(rows.spread))
+    for number in range(count):
+        one = dataclasses.replace(rows, informative=informative[number], spread=np.where(empty[number], np.nan, 1.0))
+        check_informative(one, model.n_states, f"datasets[{number}]")
     if params is None:
         key = _check_start(model, None, key, restarts, jax.tree.map(lambda leaf: leaf[0], rows))
         starts = _start_batch(model, rows, key, restarts)
@@ -203,12 +211,12 @@ def _drive(
         if active.size == 0:
             break
         width = widest
-        while width > 1 and active.size <= width // 4:
-            width //= 4
+        while width > 1 and active.size <= width // NARROWER:
+            width = max(1, width // NARROWER)
         alone = width == 1 and progress is None
         chosen = np.full(width, total, np.int32)
         chosen[: min(width, active.size)] = active[:width]
-        limit = np.int32(np.iinfo(np.int32).max if alone else SEGMENT)
+        limit = jnp.asarray(np.iinfo(np.int32).max if alone else SEGMENT, jnp.int32)
         lanes = _segment(model, lanes, jnp.asarray(chosen), rows, owner, stop, limit, algorithm)
     return _conclude(model, lanes, rows, owner, algorithm, min(widest, total))
 
@@ -283,7 +291,7 @@ def _begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algor
         params, key, lane = start
         return machine.begin(model, params, _rows_of(rows, owner, lane), key, algorithm)
 
-    return jax.lax.map(one, (starts, keys, jnp.arange(count)), batch_size=min(count, 16))
+    return jax.lax.map(one, (starts, keys, jnp.arange(count)))
 
 
 @partial(jax.jit, static_argnames=("algorithm", "width"))
@@ -294,7 +302,12 @@ def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, algor
         return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]))
 
     each = (lanes, jnp.arange(lanes.status.shape[0]))
-    return jax.lax.map(one, each) if width == 1 else jax.lax.map(one, each, batch_size=width)
+    return jax.lax.map(one, each) if width == 1 else jax.lax.map(one, each, batch_size=_even(len(each[1]), width))
+
+
+def _even(count: int, most: int) -> int:
+    """The largest divisor of count up to `most`: a remainder would be compiled as a second program."""
+    return next(size for size in range(min(count, most), 0, -1) if count % size == 0)
 
 
 # starts and choice
@@ -307,7 +320,7 @@ def _start(model: Any, rows: Rows, key: jax.Array, params: Any, restarts: int) -
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype)[None], params)
     keys = jax.random.split(jax.random.fold_in(key, 0), restarts)
     ways = jnp.arange(restarts) % initialize.WAYS
-    return jax.lax.map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), batch_size=min(restarts, 8))
+    return jax.lax.map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), batch_size=_even(restarts, 16))
 
 
 @partial(jax.jit, static_argnames="restarts")
@@ -321,7 +334,7 @@ def _start_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
         key, owner, way = lane
         return model.init(key, jax.tree.map(lambda leaf: leaf[owner], rows), way)
 
-    return jax.lax.map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), batch_size=min(count * restarts, 64))
+    return jax.lax.map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), batch_size=_even(count * restarts, 64))
 
 
 def _select(model: Any, lanes: Run, reorder: bool) -> Fit:
@@ -367,7 +380,7 @@ def _fit_traced(
     settled = model.settle(None, rows)
     starts = _start(settled, rows, key, params, restarts)
     lanes = _begin(settled, starts, rows, key, algorithm, None)
-    limit = jnp.iinfo(jnp.int32).max
+    limit = jnp.asarray(np.iinfo(np.int32).max, jnp.int32)
     if restarts == 1:
         run = _run(settled, jax.tree.map(lambda leaf: leaf[0], lanes), rows, stop, limit, algorithm)
         lanes = jax.tree.map(lambda leaf: leaf[None], run)

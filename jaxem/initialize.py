@@ -12,6 +12,7 @@ from jaxem.data import Rows
 from jaxem.kernels.linalg import HIGHEST, matmul
 
 LLOYD_STEPS = 8
+CANDIDATES = 3  # seeds tried greedily at each draw
 WAYS = 3  # 0: k-means from k-means++ seeds; 1: the seeds alone; 2: seeds from random rows, memberships half uniform
 
 
@@ -36,11 +37,19 @@ def memberships(key: jax.Array, rows: Rows, n_states: int, way: jax.Array | int 
         squared = (y * y).sum(axis=1, keepdims=True) - 2 * inner + matmul(present, (centres * centres).T)
         return jnp.maximum(squared, 0) * stretch
 
+    # all draws at once: each call of the generator costs half a second to compile
+    uniforms = jax.random.uniform(key, (n_states, CANDIDATES), y.dtype)
+
+    def draw(uniform: jax.Array, mass: jax.Array) -> jax.Array:
+        """Indices with probability proportional to mass, by inversion; never one without mass."""
+        total = jnp.cumsum(mass)
+        return jnp.searchsorted(total, uniform * total[-1], side="right").clip(0, mass.shape[0] - 1)
+
     def seed(k: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centres, nearest = state
-        mass = jnp.where(way == 2, weights, weights * nearest)
+        mass = weights * jnp.where(way == 2, (nearest > 0).astype(y.dtype), nearest)  # never the same row twice
         mass = jnp.where(mass.sum() > 0, mass, weights)
-        candidates = jax.random.categorical(jax.random.fold_in(key, k), jnp.log(mass), shape=(3,))
+        candidates = draw(uniforms[k], mass)
         found = jnp.minimum(nearest[:, None], distances(y[candidates]))
         best = jnp.where(way == 2, 0, jnp.argmin((weights[:, None] * found).sum(axis=0)))
         return centres.at[k].set(y[candidates[best]]), found[:, best]
@@ -55,7 +64,7 @@ def memberships(key: jax.Array, rows: Rows, n_states: int, way: jax.Array | int 
         return jnp.where(r.sum(axis=0)[:, None] > 0, moved, farthest)
 
     start = jnp.zeros((n_states, rows.d), y.dtype), jnp.full(y.shape[0], jnp.finfo(y.dtype).max, y.dtype)
-    first = jax.random.categorical(jax.random.fold_in(key, n_states), jnp.log(weights))
+    first = draw(uniforms[0, 0], weights)
     centres = start[0].at[0].set(y[first])
     centres, _ = jax.lax.fori_loop(1, n_states, seed, (centres, distances(centres[:1])[:, 0]))
     centres = jax.lax.fori_loop(0, jnp.where(way == 0, LLOYD_STEPS, 0), move, centres)

@@ -38,7 +38,9 @@ class Family(Protocol):
     responsibilities times row weights. All functions but `prepare` are pure and traced.
     """
 
-    domains: Any  # tree of jaxem.domains.Domain, parallel to params
+    @property
+    def domains(self) -> Any:
+        """Tree of `jaxem.domains.Domain`, parallel to params."""
 
     def structure(self, n_states: int, d: int) -> Any:
         """Tree of leaf shapes of params for (n, d) data."""
@@ -48,6 +50,9 @@ class Family(Protocol):
 
     def settle(self, params: Params, rows: Rows) -> Family:
         """The family with choices that depend on the data (which kernel) made; statistics keep their coordinates."""
+
+    def prepare_batch(self, datasets: Any, weights: Any, n_states: int) -> Rows:
+        """The same for many data sets, in blocks of one shape: every leaf has a leading axis."""
 
     def localize(self, params: Params, rows: Rows) -> Family:
         """The family with statistics taken in coordinates in which sums at `params` keep their digits."""
@@ -99,10 +104,23 @@ class Model(Protocol):
     array or what `prepare` returned.
     """
 
-    needs_key: bool  # whether `init` draws random numbers
+    @property
+    def domains(self) -> Any:
+        """Tree of `jaxem.domains.Domain`, parallel to params."""
+
+    @property
+    def n_states(self) -> int:
+        """Number of discrete states."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `init` draws random numbers."""
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         """Checks and blocks the data, once."""
+
+    def prepare_batch(self, datasets: Any, weights: Any = None) -> Rows:
+        """The same for many data sets, in blocks of one shape: every leaf has a leading axis."""
 
     def init(self, key: Any, data: Any, way: Any = 0) -> Params:
         """Starting params; `way` (0, 1, 2, ...) varies how they are found, for restarts."""
@@ -133,6 +151,9 @@ class Model(Protocol):
 
     def from_unconstrained(self, vector: jax.Array, like: Params | None = None) -> Params:
         """Inverse of `to_unconstrained`."""
+
+    def structure(self, d: int) -> Any:
+        """Tree of leaf shapes of params for d columns."""
 
     def n_parameters(self, d: int) -> int:
         """Number of free parameters for d columns."""

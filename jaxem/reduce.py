@@ -151,7 +151,8 @@ def _tally_section(bundle: Any, origin: Any, section: Section) -> Any:
         return respond(family.log_prob(bound, chunk.cells), chunk.weights)
 
     def step(carry: Any, chunk: Section) -> tuple[Any, None]:
-        return _compensated(*carry, visit(chunk)), None
+        total, lost = carry
+        return _compensated(total, lost, visit(chunk)), None
 
     chunks = _chunks(section)
     zeros = _zeros(jax.eval_shape(visit, jax.tree.map(lambda leaf: leaf[0], chunks)))

@@ -14,7 +14,8 @@ from jaxem.result import Status, Stop
 
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
 ROUNDING = 32  # steps of the last place that the objective may fall by; see `rounding`
-STALLS = 3  # steps in a row whose change is below rounding, after which nothing more can be measured
+RESOLUTION = 4  # the same in steps of the last place, for what a change must exceed to be seen
+STALLS = 3  # steps in a row whose change is below the resolution, after which nothing more can be measured
 
 
 class Run(NamedTuple):
@@ -81,7 +82,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
 
     first = run.steps == 0
     steps = run.steps + 1
-    quiet = ~first & (jnp.abs(change) <= noise)
+    quiet = ~first & (jnp.abs(change) <= noise * (RESOLUTION / ROUNDING))
     stalls = jnp.where(quiet, run.stalls + 1, 0)
     gap = _aitken(info.objective, run.objective, run.before)
     met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, noise))
@@ -123,7 +124,7 @@ def conclude(model: Any, run: Run, rows: Rows) -> Run:
         params=_where(sound, newest, run.params),
         log_likelihood=jnp.where(sound | unknown, known, run.log_likelihood),
         objective=jnp.where(sound | unknown, worth, run.objective),
-        gap=jnp.where(sound, run.gap, jnp.inf),
+        gap=jnp.where(sound, jnp.minimum(run.gap, _aitken(objective, run.objective, run.before)), jnp.inf),
         passes=run.passes + 1,
         history=jnp.where(sound, history, run.history),
         stride=jnp.where(sound, stride, run.stride),

@@ -76,7 +76,8 @@ CASES = {
         lambda: jaxem.fit_batch(Mixture(Gaussian(), 2), [GOOD, with_cell(np.inf)], key=0), ValueError, r"datasets\[1\]: 1 infinite",
     ),
     "batch weights": (
-        lambda: jaxem.fit_batch(Mixture(Gaussian(), 2), [GOOD, GOOD], key=0, weights=[np.ones(20)]), ValueError, "weights: found 1 for 2",
+        lambda: jaxem.fit_batch(Mixture(Gaussian(), 2), [GOOD, GOOD], key=0, weights=[np.ones(20)]),
+        ValueError, "weights: found 1 for 2",
     ),
     "vector": (lambda: Mixture(Gaussian(), 2).from_unconstrained(np.zeros(7)), ValueError, "vector: 7 coordinates"),
     "sample n": (lambda: Mixture(Gaussian(), 2).sample(0, start(), 0), ValueError, "n: found 0"),

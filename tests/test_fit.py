@@ -292,7 +292,8 @@ def test_samples_have_the_models_distribution(kind):
     spread = np.asarray(params.components.covariance)
     full = {"full": lambda k: spread[k], "tied": lambda k: spread, "diagonal": lambda k: np.diag(spread[k]),
             "spherical": lambda k: spread[k] * np.eye(3)}[kind]  # fmt: skip
-    law = [stats.norm(m @ direction, (direction @ full(k) @ direction) ** 0.5) for k, m in enumerate(np.asarray(params.components.mean))]
+    means = np.asarray(params.components.mean)
+    law = [stats.norm(m @ direction, (direction @ full(k) @ direction) ** 0.5) for k, m in enumerate(means)]
     cdf = lambda x: sum(w * n.cdf(x) for w, n in zip(np.asarray(params.weights), law, strict=True))  # noqa: E731
     assert stats.kstest(np.asarray(y) @ direction, cdf).pvalue > 1e-3
     np.testing.assert_allclose(np.bincount(states, minlength=3) / 4000, params.weights, atol=0.03)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.checks import check_datasets, check_enough, check_matrix, check_weights, is_traced
+from jaxem.checks import check_datasets, check_matrix, check_weights, is_traced
 from jaxem.data import WIDE, Patterns, Rows, Table, build_batch, build_rows, build_traced_rows, find_patterns
 from jaxem.domains import Positive, PositiveDefinite, Real, cast
 from jaxem.kernels import cellwise, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
+from jaxem.model import Family
 from jaxem.priors import NormalInverseWishart
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
@@ -32,7 +33,7 @@ class GaussianParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Family):
     r"""N(y; mu_k, S_k), with missing (NaN) cells marginalised exactly.
 
     Statistics: sums of r, r x, r x x' over rows (squares alone for diagonal and spherical), completed for missing cells by
@@ -71,11 +72,11 @@ class Gaussian:
             "diagonal": Positive(event_ndim=1),
             "spherical": Positive(event_ndim=0),
         }
-        return GaussianParams(Real(event_ndim=1), covariance[self.covariance])
+        return GaussianParams(Real(event_ndim=1), covariance[self.covariance])  # type: ignore[arg-type]
 
     def structure(self, n_states: int, d: int) -> GaussianParams:
         shapes = {"full": (n_states, d, d), "tied": (d, d), "diagonal": (n_states, d), "spherical": (n_states,)}
-        return GaussianParams((n_states, d), shapes[self.covariance])
+        return GaussianParams((n_states, d), shapes[self.covariance])  # type: ignore[arg-type]
 
     # data
 
@@ -84,20 +85,17 @@ class Gaussian:
         width = self._width(y.shape[1])
         if is_traced(y):
             return build_traced_rows(y, self._traced_cells, weights, width)
-        check_enough(y, n_states)
         return build_rows(self._table(y, weights, columns), n_states, width, sharding)
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
         arrays = check_datasets(datasets)
-        for number, y in enumerate(arrays):
-            check_enough(y, n_states, f"datasets[{number}]")
         missing = any(np.isnan(y).any() for y in arrays)
         given = [None] * len(arrays) if weights is None else weights
         tables = [self._table(y, w, None, missing) for y, w in zip(arrays, given, strict=True)]
         return build_batch(tables, n_states, self._width(arrays[0].shape[1]))
 
     def _table(self, y: np.ndarray, weights: Any, columns: Any, missing: bool | None = None) -> Table:
-        checked = check_weights(weights, len(y), y.dtype)
+        checked: Any = check_weights(weights, len(y), y.dtype)
         checked = checked if is_traced(checked) else np.asarray(checked)
         origin, spread = _centre(y, checked)
         centred = y - origin
@@ -110,11 +108,12 @@ class Gaussian:
     def cells(self, y: np.ndarray, missing: bool | None = None) -> Any:
         """What the kernels read, (n, d) leaves; `missing` says whether presence is kept (default: where a cell is missing)."""
         observed = ~np.isnan(y)
-        value = np.where(observed, y, 0).astype(y.dtype)
+        value: Any = np.where(observed, y, 0).astype(y.dtype)
         if not self._cellwise:
             return value
         missing = not observed.all() if missing is None else missing
-        return cellwise.Cells(value, observed.astype(y.dtype) if missing else None)
+        present: Any = observed.astype(y.dtype) if missing else None
+        return cellwise.Cells(value, present)
 
     def _traced_cells(self, y: jax.Array, origin: jax.Array) -> Any:
         del origin
@@ -140,7 +139,7 @@ class Gaussian:
         elif params is None or is_traced((params, rows)):
             kernel = "quadratic" if rows.dtype == np.float64 else "whitened"
         else:
-            error = np.finfo(rows.dtype).eps * float(self._reach(cast(params, rows.dtype), rows.origin))
+            error = np.finfo(rows.dtype).eps * float(_reach(self, cast(params, rows.dtype), rows.origin))
             kernel = "quadratic" if error < GUARD else "whitened"
         return dataclasses.replace(self, kernel=kernel)
 
@@ -153,14 +152,6 @@ class Gaussian:
         else:
             frame = Frame(params.mean, self._per_state(cholesky(self._spread(params)), params))
         return dataclasses.replace(settled, frame=frame)
-
-    def _reach(self, params: GaussianParams, origin: jax.Array) -> jax.Array:
-        """Largest squared distance of a mean from the origin, in its own standard deviations."""
-        shift = params.mean - origin
-        if self._cellwise:
-            return (shift * shift / self._spread(params)).sum(-1).max()
-        whitened = apply(invert_lower(cholesky(self._spread(params))), shift)
-        return (whitened * whitened).sum(-1).max()
 
     def _spread(self, params: GaussianParams) -> jax.Array:
         """What the kernels take: covariances (K, d, d), (1, d, d) where tied, or variances (K, d)."""
@@ -343,6 +334,16 @@ class Gaussian:
 jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel"))
 
 
+@jax.jit
+def _reach(family: Gaussian, params: GaussianParams, origin: jax.Array) -> jax.Array:
+    """Largest squared distance of a mean from the origin, in its own standard deviations."""
+    shift, spread = params.mean - origin, family._spread(params)
+    if family._cellwise:
+        return (shift * shift / spread).sum(-1).max()
+    whitened = apply(invert_lower(cholesky(spread)), shift)
+    return (whitened * whitened).sum(-1).max()
+
+
 def _log_determinant(root: jax.Array) -> jax.Array:
     return 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
 
@@ -354,14 +355,18 @@ def _over_counts(scatter: jax.Array, counts: jax.Array) -> jax.Array:
 
 
 def _centre(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted)."""
+    """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted).
+
+    A column without an observed cell has mean 0 and variance NaN.
+    """
     observed = ~np.isnan(y)
     w = np.ones(len(y)) if is_traced(weights) else np.asarray(weights, np.float64)
     mass = np.where(observed, w[:, None], 0.0)
     total = mass.sum(axis=0)
     if not (total > 0).all():  # a column that only weightless rows have
         mass, total = observed.astype(np.float64), observed.sum(axis=0)
+    total = np.where(total > 0, total, np.nan)
     value = np.where(observed, y, 0).astype(np.float64)
-    origin = ((mass * value).sum(axis=0) / total).astype(y.dtype)
+    origin = np.nan_to_num((mass * value).sum(axis=0) / total).astype(y.dtype)
     spread = (mass * np.square(value - origin)).sum(axis=0) / total
     return origin, spread.astype(y.dtype)

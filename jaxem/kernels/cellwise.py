@@ -23,6 +23,8 @@ class Cells(NamedTuple):
 
 
 class Bound(NamedTuple):
+    """Params as the kernels take them, the same for every group."""
+
     mean: jax.Array  # (1, K, d) relative to the rows' origin
     variance: jax.Array  # (1, K, d)
 
@@ -109,10 +111,7 @@ def complete(bound: Bound, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Arra
     y = cells.value[:, None]
     mean = bound.mean[..., None]
     full = jnp.broadcast_to(mean, (y.shape[0], mean.shape[1], *y.shape[2:]))
-    if cells.present is not None:
-        full = jnp.where(cells.present[:, None] > 0, y, full)
-    else:
-        full = jnp.broadcast_to(y, full.shape)
+    full = jnp.where(cells.present[:, None] > 0, y, full) if cells.present is not None else jnp.broadcast_to(y, full.shape)
     covariance = bound.variance[..., None] * jnp.eye(bound.variance.shape[-1], dtype=bound.variance.dtype)
     present = jnp.ones_like(cells.value) if cells.present is None else cells.present
     return full, jnp.broadcast_to(covariance, (y.shape[0], *covariance.shape[1:])), present

@@ -37,11 +37,15 @@ class Marginal(NamedTuple):
 
 
 class QuadraticBound(NamedTuple):
+    """Coefficients of `features` for each pattern and state."""
+
     coefficients: jax.Array  # (P, K, F)
     marginal: Marginal
 
 
 class WhitenedBound(NamedTuple):
+    """What `z = whitener @ y - shift` takes for each pattern and state."""
+
     shift: jax.Array  # (P, K, d) whitener @ mean
     marginal: Marginal
 
@@ -62,8 +66,9 @@ def pairs(size: int) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (i, j) of `features`: each unordered pair once, as i and i + s (mod size) for s = 0, 1, ..., size / 2."""
     place = np.arange(size)
     shifts = [(place, (place + s) % size) for s in range(size // 2 + 1)]
-    if size % 2 == 0 and size > 1:
-        shifts[-1] = tuple(side[: size // 2] for side in shifts[-1])
+    if size % 2 == 0:
+        i, j = shifts[-1]
+        shifts[-1] = i[: size // 2], j[: size // 2]
     return np.concatenate([i for i, _ in shifts]), np.concatenate([j for _, j in shifts])
 
 

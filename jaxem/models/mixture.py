@@ -16,7 +16,7 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Simplex
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, check_family
+from jaxem.model import Expectation, Model, check_family
 from jaxem.priors import MixturePrior
 
 
@@ -35,7 +35,7 @@ class MixtureStatistics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(Model):
     r"""p(y) = sum_k weights_k p(y | components_k), for any family.
 
     E-step: responsibilities r_ik = weights_k p(y_i | k) / sum_l weights_l p(y_i | l), fused with the family's sums block by
@@ -61,12 +61,16 @@ class Mixture:
         check_count(self.n_components, "n_components")
 
     @property
+    def n_states(self) -> int:
+        return self.n_components
+
+    @property
     def needs_key(self) -> bool:
         return self.n_components > 1
 
     @property
     def domains(self) -> MixtureParams:
-        return MixtureParams(Simplex(), self.family.domains)
+        return MixtureParams(Simplex(), self.family.domains)  # type: ignore[arg-type]
 
     # data and starts
 
@@ -132,7 +136,8 @@ class Mixture:
 
     def structure(self, d: int) -> MixtureParams:
         """Leaf shapes of params for d columns."""
-        return MixtureParams((self.n_components,), self.family.structure(self.n_components, d))
+        shapes = self.family.structure(self.n_components, d)
+        return MixtureParams((self.n_components,), shapes)  # type: ignore[arg-type]
 
     def n_parameters(self, d: int) -> int:
         return domains.count(self.domains, self.structure(d))
@@ -211,6 +216,14 @@ def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: ja
     return reduce.weighted_sum(_softmax(log_weights, log_prob)[1], weights)
 
 
+def _density(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
+    return _softmax(log_weights, log_prob)[1]
+
+
+def _responsibilities(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
+    return _softmax(log_weights, log_prob)[0]
+
+
 @jax.jit
 def _init(model: Mixture, key: jax.Array, rows: Rows, way: jax.Array) -> MixtureParams:
     r = initialize.memberships(key, rows, model.n_components, way)
@@ -236,14 +249,14 @@ def _log_likelihood(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Ar
 def _log_likelihood_rows(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
-    return reduce.map_rows(model.family, params.components, rows, lambda _bound, _cells, log_prob: _softmax(log_weights, log_prob)[1])
+    return reduce.map_rows(model.family, params.components, rows, partial(_density, log_weights))
 
 
 @jax.jit
 def _posterior(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
-    return reduce.map_rows(model.family, params.components, rows, lambda _bound, _cells, log_prob: _softmax(log_weights, log_prob)[0])
+    return reduce.map_rows(model.family, params.components, rows, partial(_responsibilities, log_weights))
 
 
 @partial(jax.jit, static_argnames="covariance")

@@ -14,11 +14,11 @@ from jaxem import domains, reduce
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, check_family
+from jaxem.model import Expectation, Model, check_family
 
 
 @dataclasses.dataclass(frozen=True)
-class Single:
+class Single(Model):
     """p(y) = p(y | params) for any family; what is latent are the missing cells.
 
     `Single(Gaussian())` on data with holes is the multivariate normal by maximum likelihood under data missing at random.
@@ -34,6 +34,7 @@ class Single:
     prior: Any = None
 
     needs_key = False
+    n_states = 1
 
     def __post_init__(self):
         check_family(self.family)

@@ -86,6 +86,9 @@ class Family(Protocol):
     def degenerate(self, params: Params, rows: Rows) -> jax.Array:
         """(K,) bool: which states have collapsed, relative to the spread of the data."""
 
+    def magnitude(self, params: Params, rows: Rows) -> jax.Array:
+        """() size of the terms that a row's log-density is summed from: times eps, its rounding error."""
+
     def rank(self, params: Params) -> jax.Array:
         """(K, m) numbers that order the states canonically, first column first."""
 
@@ -160,6 +163,9 @@ class Model(Protocol):
 
     def degenerate(self, params: Params, data: Rows) -> jax.Array:
         """(K,) bool: which states have collapsed."""
+
+    def magnitude(self, params: Params, data: Rows) -> jax.Array:
+        """() size of the terms that a row's log-density is summed from: times eps, its rounding error."""
 
     def canonical_order(self, params: Params) -> jax.Array:
         """(K,) permutation that puts the states in canonical order."""

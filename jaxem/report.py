@@ -31,7 +31,7 @@ class Criteria(NamedTuple):
     """AIC = -2 l + 2 p and BIC = -2 l + p log n; lower is better."""
 
     n_rows: int  # rows with an observed cell and a weight above 0
-    n: float  # sum of the weights of rows with an observed cell
+    n: float  # sum of the weights of all rows
     n_parameters: int  # p, free parameters
     aic: float
     bic: float
@@ -62,13 +62,13 @@ def components_of(model: Any, params: Any) -> Components:
 
 
 def criteria(model: Any, fit: Fit, y: Any, weights: Any = None) -> Criteria:
-    """Information criteria of a fit to y (n, d) under row weights (n,); rows with nothing observed are not counted."""
+    """Information criteria of a fit to y (n, d) under row weights (n,); n counts rows, whatever is missing in them."""
     array, _ = check_matrix(y)
     informative = ~np.isnan(array).all(axis=1)
-    counted = np.where(informative, 1.0 if weights is None else np.asarray(weights, np.float64), 0.0)
+    counted = np.ones(len(array)) if weights is None else np.asarray(weights, np.float64)
     p, deviance = model.n_parameters(array.shape[1]), -2 * float(fit.log_likelihood)
     n = float(counted.sum())
-    return Criteria(int((counted > 0).sum()), n, p, deviance + 2 * p, deviance + p * math.log(n))
+    return Criteria(int((informative & (counted > 0)).sum()), n, p, deviance + 2 * p, deviance + p * math.log(n))
 
 
 def summarize(model: Any, fit: Fit, y: Any, *, weights: Any = None, names: Sequence[str] | None = None) -> str:
@@ -95,7 +95,7 @@ def summarize(model: Any, fit: Fit, y: Any, *, weights: Any = None, names: Seque
         ("Status", fit.explain()),
         ("Steps", f"{int(fit.steps)} in the restart returned; {int(fit.passes)} passes over the data in all"),
         ("Log-likelihood", f"{float(fit.log_likelihood):.4f} with {measured.n_parameters} free parameters"),
-        ("AIC, BIC", f"{measured.aic:.4f}, {measured.bic:.4f} (lower is better; n = {measured.n:g} counts what is observed)"),
+        ("AIC, BIC", f"{measured.aic:.4f}, {measured.bic:.4f} (lower is better; n = {measured.n:g})"),
     ]
     head = "\n".join(f"{label:<15} {text}" for label, text in lines)
     return f"{head}\n\n{parameter_table(components_of(model, fit.params), names, _correlated(model))}"
@@ -218,7 +218,7 @@ def document(model: Any, fit: Fit, y: Any, *, weights: Any = None, names: Sequen
     - params: weights (K; mixtures only), mean (K x d, or d), covariance (as in `GaussianParams`: full K x d x d, tied d x d,
       diagonal K x d, spherical K; without K for "gaussian");
     - log_likelihood (all constants in), objective (plus log prior), n_parameters, aic, bic (both: lower is better);
-    - rows (in the file), rows_used (with an observed cell and weight above 0), n (their weights' sum, the n of bic),
+    - rows (in the file), rows_used (with an observed cell and weight above 0), n (the weights' sum, the n of bic),
       missing_cells;
     - status {name, sentence}, degenerate_components (collapsed, counted from 0), steps, passes, gap (Aitken estimate of what
       was left to gain), restarts [{log_likelihood, status}], dtype.

@@ -13,9 +13,9 @@ from jaxem.data import Rows
 from jaxem.result import Status, Stop
 
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
-ROUNDING = 32  # steps of the last place that the objective may fall by; see `rounding`
-RESOLUTION = 4  # the same in steps of the last place, for what a change must exceed to be seen
-STALLS = 3  # steps in a row whose change is below the resolution, after which nothing more can be measured
+ROUNDING = 32  # see `rounding`
+RESOLUTION = 4  # see `resolution`
+STALLS = 3  # steps in a row that show no gain, after which nothing more can be measured
 
 
 class Run(NamedTuple):
@@ -59,14 +59,19 @@ def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algori
     )
 
 
-def rounding(objective: jax.Array, rows: Rows) -> jax.Array:
-    """How much of a change of the objective may be rounding: 32 eps (|objective| + d sum of weights).
+def rounding(model: Any, params: Any, objective: jax.Array, rows: Rows) -> jax.Array:
+    """How much of a change of the objective may be rounding: 32 eps (|objective| + magnitude times sum of weights).
 
-    Each row's log-density is a sum of d + 1 terms of order 1 or of the order of its value, rounded each to eps; totals are
-    compensated, so errors of rows add up no worse than their sizes.
+    A row's log-density is a sum of terms of order `model.magnitude(params, rows)`, each rounded to eps. The roundings of the
+    params' own transforms are the same in every row, so errors add up like n, not like its root; totals are compensated.
     """
     eps = jnp.finfo(rows.dtype).eps
-    return ROUNDING * eps * (jnp.abs(objective) + rows.d * rows.weights.sum())
+    return ROUNDING * eps * (jnp.abs(objective) + model.magnitude(params, rows) * rows.weights.sum())
+
+
+def resolution(objective: jax.Array, rows: Rows) -> jax.Array:
+    """The least change that the objective can show at its best: 4 eps (|objective| + d sum of weights)."""
+    return RESOLUTION * jnp.finfo(rows.dtype).eps * (jnp.abs(objective) + rows.d * rows.weights.sum())
 
 
 def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) -> Run:
@@ -74,7 +79,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
     old = run.state.params
     state, info = algorithm.step(model, run.state, rows)
     finite = jnp.isfinite(info.objective)
-    noise = rounding(info.objective, rows)
+    noise = rounding(model, old, info.objective, rows)
     change = info.objective - run.objective
     fell = algorithm.monotone & (change < -noise)
     sound = finite & ~fell
@@ -82,7 +87,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
 
     first = run.steps == 0
     steps = run.steps + 1
-    quiet = ~first & (jnp.abs(change) <= noise * (RESOLUTION / ROUNDING))
+    quiet = ~first & (jnp.abs(change) <= resolution(info.objective, rows)) | ((change <= 0) & (change >= -noise))
     stalls = jnp.where(quiet, run.stalls + 1, 0)
     gap = _aitken(info.objective, run.objective, run.before)
     met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, noise))
@@ -115,7 +120,7 @@ def conclude(model: Any, run: Run, rows: Rows) -> Run:
     newest = _where(ended_well, run.state.params, run.params)
     log_likelihood = model.log_likelihood(newest, rows)
     objective = log_likelihood + model.log_prior(newest)
-    sound = ended_well & jnp.isfinite(objective) & (objective >= run.objective - rounding(objective, rows))
+    sound = ended_well & jnp.isfinite(objective) & (objective >= run.objective - rounding(model, newest, objective, rows))
     history, stride = _record(run.history, run.stride, run.steps, objective)
     unknown = run.steps == 0  # never advanced: the start itself had collapsed
     known = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)

@@ -394,3 +394,13 @@ def test_every_status_has_a_sentence():
 def test_public_names_are_documented():
     for name in jaxem.__all__:
         assert inspect.getdoc(getattr(jaxem, name)), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("distance", [30, 1e3, 1e5])
+def test_rounding_is_no_decrease(distance, dtype):
+    """Many rows of clusters far apart: the rounding of a squared distance, the same in every row, is not a fall."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([rng.normal(size=(10000, 3)), distance + rng.normal(size=(10000, 3))]).astype(dtype)
+    fit = jaxem.fit(Mixture(Gaussian(), 2), y, key=0)
+    assert fit.status == Status.CONVERGED, fit.explain()

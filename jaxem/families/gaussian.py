@@ -278,21 +278,34 @@ class Gaussian(Family):
     def degenerate(self, params: GaussianParams, rows: Rows) -> jax.Array:
         """A state has collapsed where the variance of a column given the ones before it is lost in rounding.
 
-        It is compared with the column's variance over all rows, and in the quadratic kernel also with the squared distance
-        of the mean from the origin, whose rounding it would be.
+        What may be lost: the pivot of the covariance, (d + 4) eps of the column's variance in the state; the square of a cell's
+        own rounding, relative to the column's variance over all rows; and in the quadratic kernel, which subtracts the squared
+        distance of the mean from the origin, 64 eps of that.
         """
         eps = np.finfo(rows.dtype).eps
         spread = self._spread(params)
+        shift = params.mean - rows.origin
+        floor = (8 * eps) ** 2 * (rows.spread + shift * shift)
+        if self.kernel != "whitened":
+            floor = floor + 64 * eps * shift * shift
         if self._cellwise:
             pivots = spread
         else:
             root = jnp.diagonal(cholesky(spread), axis1=-2, axis2=-1)
             pivots = root * root
-        floor = 8 * rows.d * eps * rows.spread
-        if self.kernel != "whitened":
-            shift = params.mean - rows.origin
-            floor = floor + 64 * eps * shift * shift
+            floor = floor + (rows.d + 4) * eps * jnp.diagonal(spread, axis1=-2, axis2=-1)
         return ~(pivots > floor).all(-1)
+
+    def magnitude(self, params: GaussianParams, rows: Rows) -> jax.Array:
+        """d times the conditioning of the covariances, plus what the kernel cancels: |L_k^-1 (mu_k - origin)|^2 or its root."""
+        reach = _reach(self, params, rows.origin)
+        if self.kernel == "whitened":
+            reach = jnp.sqrt(rows.d * reach)
+        if self._cellwise:
+            return rows.d + reach
+        spread = self._spread(params)
+        root = jnp.diagonal(cholesky(spread), axis1=-2, axis2=-1)
+        return rows.d * (jnp.diagonal(spread, axis1=-2, axis2=-1) / (root * root)).max() + reach
 
     def rank(self, params: GaussianParams) -> jax.Array:
         return params.mean

@@ -31,7 +31,7 @@ class Marginal(NamedTuple):
 
     mask: jax.Array  # (P, 1, d) of the float dtype
     mean: jax.Array  # (1, K, d) relative to the rows' origin
-    factor: jax.Array  # (1, K', d, d) Cholesky factor of the whole covariance
+    covariance: jax.Array  # (1, K', d, d) the whole one
     whitener: jax.Array  # (P, K', d, d) inverse Cholesky factor of the observed block
     log_normalizer: jax.Array  # (P, K') -log|L_OO| - |O| log(2 pi) / 2
 
@@ -47,6 +47,7 @@ class WhitenedBound(NamedTuple):
     """What `z = whitener @ y - shift` takes for each pattern and state."""
 
     shift: jax.Array  # (P, K, d) whitener @ mean
+    factor: jax.Array  # (1, K', d, d) Cholesky factor of the whole covariance
     marginal: Marginal
 
 
@@ -59,7 +60,7 @@ def marginalize(mean: jax.Array, covariance: jax.Array, mask: jax.Array, origin:
     whitener = invert_lower(factor) * both
     log_determinant = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
     log_normalizer = -log_determinant - 0.5 * LOG_2PI * observed.sum(-1)[:, None]
-    return Marginal(observed[:, None], (mean - origin)[None], cholesky(covariance)[None], whitener, log_normalizer)
+    return Marginal(observed[:, None], (mean - origin)[None], covariance[None], whitener, log_normalizer)
 
 
 def pairs(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +137,7 @@ def finish_quadratic(bound: QuadraticBound, raw: jax.Array, origin: jax.Array, f
 def _completion(marginal: Marginal) -> tuple[jax.Array, jax.Array, jax.Array]:
     """R (P, K', d, d), offset (P, K, d) and C (P, K', d, d) with E[y | y_O] = R y_O + offset; exact on observed cells."""
     observed = marginal.mask[..., None]  # (P, 1, d, 1)
-    whole = matmul(marginal.factor, transpose(marginal.factor))
+    whole = marginal.covariance
     precision = matmul(transpose(marginal.whitener), marginal.whitener)
     identity = jnp.eye(whole.shape[-1], dtype=whole.dtype)
     regression = jnp.where(observed > 0, identity * transpose(observed), matmul(whole, precision))
@@ -149,7 +150,7 @@ def _completion(marginal: Marginal) -> tuple[jax.Array, jax.Array, jax.Array]:
 def bind_whitened(mean: jax.Array, covariance: jax.Array, mask: jax.Array, origin: jax.Array) -> WhitenedBound:
     """Whitening matrices for each pattern."""
     marginal = marginalize(mean, covariance, mask, origin)
-    return WhitenedBound(apply(marginal.whitener, marginal.mean), marginal)
+    return WhitenedBound(apply(marginal.whitener, marginal.mean), cholesky(covariance)[None], marginal)
 
 
 def _whiten(bound: WhitenedBound, y: jax.Array) -> jax.Array:
@@ -181,14 +182,14 @@ def finish_whitened(bound: WhitenedBound, raw: Moments, origin: jax.Array, frame
     marginal = bound.marginal
     identity = jnp.eye(marginal.mean.shape[-1], dtype=marginal.mean.dtype)
     complete = marginal.mask.all(-1)[..., None, None]
-    lift = jnp.where(complete, identity, transpose(matmul(marginal.whitener, marginal.factor)))
+    lift = jnp.where(complete, identity, transpose(matmul(marginal.whitener, bound.factor)))
     conditional = jnp.where(complete, 0, identity - matmul(lift, transpose(lift)))
     first = apply(lift, raw.first)
     second = matmul(matmul(lift, raw.second), transpose(lift)) + raw.weight[..., None, None] * conditional
     weight, first, second = raw.weight.sum(0), first.sum(0), second.sum(0)
     if frame.factor is not None:
         return Moments(weight, first, second)
-    factor = marginal.factor[0]
+    factor = bound.factor[0]
     shift = marginal.mean[0] + (origin - frame.origin)
     first = apply(factor, first)
     cross = outer(first, shift)

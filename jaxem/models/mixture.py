@@ -159,6 +159,9 @@ class Mixture(Model):
         """(K,) bool: the family's collapsed components."""
         return jnp.broadcast_to(self.family.degenerate(params.components, data), (self.n_components,))
 
+    def magnitude(self, params: MixtureParams, data: Rows) -> jax.Array:
+        return self.family.magnitude(params.components, data)
+
     # what is read off a fit
 
     def posterior(self, params: MixtureParams, data: Any) -> jax.Array:

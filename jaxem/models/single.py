@@ -123,6 +123,9 @@ class Single(Model):
         """(1,) bool: whether the state has collapsed."""
         return self.family.degenerate(self._states(params), data)
 
+    def magnitude(self, params: Any, data: Rows) -> jax.Array:
+        return self.family.magnitude(self._states(params), data)
+
     # what is read off a fit
 
     def posterior(self, params: Any, data: Any) -> jax.Array:

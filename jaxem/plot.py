@@ -51,8 +51,10 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     reached = reached_best(fit)
     chosen = returned_restart(fit)
     seen: set[str] = set()
+    ends = []
     for number, (values, stride) in enumerate(zip(fit.restart_histories, fit.restart_strides, strict=True)):
         steps, objective = explain_history(np.asarray(values), int(stride))
+        ends.append(int(steps.max(initial=0)))
         gap = best - np.asarray(objective, np.float64)
         gap = np.where(gap < (-floor if known else floor), np.nan, np.maximum(gap, floor))
         label, style = _restart_style(Status(int(fit.restart_statuses[number])), bool(reached[number]), number == chosen)
@@ -63,7 +65,14 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     what = "log-likelihood" if float(fit.log_likelihood) == float(fit.objective) else "log posterior"
     title = f"Restarts: {int(reached.sum())} of {len(reached)} reached the best"
     ax.set(xlabel="step", ylabel=f"{what} below the maximum", title=title)
-    ax.locator_params(axis="x", integer=True)
+    usual, longest = max(np.array(ends)[reached], default=0), max(ends)
+    if longest > 3 * usual > 0:  # stragglers: linear as far as the good ones went, logarithmic beyond
+        ax.set_xscale("symlog", linthresh=usual, linscale=2)
+        ax.set_xticks([0, usual // 2, usual, longest], labels=[str(tick) for tick in (0, usual // 2, usual, longest)], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.set_xlim(-usual / 20, longest)
+    else:
+        ax.locator_params(axis="x", integer=True)
     return legend_below(ax)
 
 

@@ -15,6 +15,7 @@ from jaxem.result import Status, Stop
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
 ROUNDING = 32  # see `rounding`
 RESOLUTION = 4  # see `resolution`
+TRUSTED = 0.1  # rounding of a row's log-density beyond which small changes of the objective mean nothing
 STALLS = 3  # steps in a row that show no gain, after which nothing more can be measured
 
 
@@ -87,10 +88,12 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
 
     first = run.steps == 0
     steps = run.steps + 1
-    quiet = ~first & (jnp.abs(change) <= resolution(info.objective, rows)) | ((change <= 0) & (change >= -noise))
+    # a fall within rounding counts as standing still, unless rounding has eaten the likelihood, as beside a collapse
+    slack = jnp.where(noise <= TRUSTED * rows.weights.sum(), noise, 0)
+    quiet = ~first & (jnp.abs(change) <= resolution(info.objective, rows)) | ((change <= 0) & (change >= -slack))
     stalls = jnp.where(quiet, run.stalls + 1, 0)
     gap = _aitken(info.objective, run.objective, run.before)
-    met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, noise))
+    met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, slack))
     status = jnp.select(
         [~finite, fell, collapsed.any(), met, steps >= stop.max_steps],
         [Status.NONFINITE, Status.DECREASED, Status.DEGENERATE, Status.CONVERGED, Status.MAX_STEPS],
@@ -140,16 +143,16 @@ def _aitken(last: jax.Array, previous: jax.Array, before: jax.Array) -> jax.Arra
     """l_inf - l_t; 0 where nothing moves any more, infinity where the steps do not shrink."""
     change, earlier = last - previous, previous - before
     ratio = change / jnp.where(earlier == 0, 1, earlier)
-    shrinking = (earlier != 0) & (ratio > 0) & (ratio < 1)
+    shrinking = (change > 0) & (earlier != 0) & (ratio > 0) & (ratio < 1)
     remaining = jnp.where(shrinking, change * ratio / (1 - jnp.where(shrinking, ratio, 0)), jnp.inf)
     return jnp.where(change == 0, 0, jnp.where(jnp.isfinite(earlier), remaining, jnp.inf)).astype(last.dtype)
 
 
 def _met(
-    model: Any, stop: Stop, old: Any, new: Any, objective: jax.Array, change: jax.Array, gap: jax.Array, noise: jax.Array
+    model: Any, stop: Stop, old: Any, new: Any, objective: jax.Array, change: jax.Array, gap: jax.Array, slack: jax.Array
 ) -> jax.Array:
     """Whether the stop rule holds. A change that is a fall within rounding counts as no change."""
-    signed = change >= -noise
+    signed = change >= -slack
     if stop.rule == "aitken":
         return signed & (gap < stop.tolerance) | (signed & (gap == 0))
     if stop.rule == "absolute":

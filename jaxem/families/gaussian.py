@@ -278,7 +278,7 @@ class Gaussian(Family):
     def degenerate(self, params: GaussianParams, rows: Rows) -> jax.Array:
         """A state has collapsed where the variance of a column given the ones before it is lost in rounding.
 
-        What may be lost: the pivot of the covariance, (d + 4) eps of the column's variance in the state; the square of a cell's
+        What may be lost: the pivot of the covariance, eps^(3/4) of the column's variance in the state; the square of a cell's
         own rounding, relative to the column's variance over all rows; and in the quadratic kernel, which subtracts the squared
         distance of the mean from the origin, 64 eps of that.
         """
@@ -293,7 +293,7 @@ class Gaussian(Family):
         else:
             root = jnp.diagonal(cholesky(spread), axis1=-2, axis2=-1)
             pivots = root * root
-            floor = floor + (rows.d + 4) * eps * jnp.diagonal(spread, axis1=-2, axis2=-1)
+            floor = floor + eps**0.75 * jnp.diagonal(spread, axis1=-2, axis2=-1)
         return ~(pivots > floor).all(-1)
 
     def magnitude(self, params: GaussianParams, rows: Rows) -> jax.Array:

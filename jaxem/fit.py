@@ -86,9 +86,9 @@ def fit(
     lanes = _drive(settled, lanes, rows, None, stop, algorithm, progress)
     fitted = _choose(settled, lanes, not given)
     again = model.settle(fitted.params, rows)
-    before: Any = jax.tree.structure(settled)
-    if before != jax.tree.structure(again) and int(fitted.status) != Status.DEGENERATE:
-        # float32 only: the components became too tight for the quadratic kernel; go on with the accurate one
+    finer = again.magnitude(fitted.params, rows) < settled.magnitude(fitted.params, rows)
+    if bool(finer) and int(fitted.status) != Status.DEGENERATE:
+        # the components became too tight for the kernel that was chosen at the start; go on with the one that rounds less
         lanes = _begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
         lanes = _drive(again, lanes, rows, None, stop, algorithm, progress)
         more = _choose(again, lanes, False)
@@ -218,12 +218,12 @@ def _drive(
         chosen[: min(width, active.size)] = active[:width]
         limit = jnp.asarray(np.iinfo(np.int32).max if alone else SEGMENT, jnp.int32)
         lanes = _segment(model, lanes, jnp.asarray(chosen), rows, owner, stop, limit, algorithm)
-    return _conclude(model, lanes, rows, owner, algorithm, min(widest, total))
+    return _conclude(model, lanes, rows, owner, min(widest, total))
 
 
 def lane_width(rows: Rows, model: Any) -> int:
     """How many lanes run side by side: as many as keep the device busy, no more than memory allows."""
-    work = max(1, rows.n * getattr(model, "n_components", 1))
+    work = max(1, rows.n * model.n_states)
     budget = LANE_WORK * (64 if jax.default_backend() != "cpu" else 1)
     width = max(1, min(MAX_LANES, budget // (8 * work)))
     return 1 << (width.bit_length() - 1)
@@ -294,10 +294,8 @@ def _begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algor
     return jax.lax.map(one, (starts, keys, jnp.arange(count)))
 
 
-@partial(jax.jit, static_argnames=("algorithm", "width"))
-def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, algorithm: Algorithm, width: int) -> Run:
-    del algorithm
-
+@partial(jax.jit, static_argnames="width")
+def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width: int) -> Run:
     def one(lane: tuple[Run, jax.Array]) -> Run:
         return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]))
 
@@ -386,5 +384,5 @@ def _fit_traced(
         lanes = jax.tree.map(lambda leaf: leaf[None], run)
     else:
         lanes = jax.vmap(lambda run: _run(settled, run, rows, stop, limit, algorithm))(lanes)
-    lanes = _conclude(settled, lanes, rows, None, algorithm, 1)
+    lanes = _conclude(settled, lanes, rows, None, 1)
     return _select(settled, lanes, params is None)

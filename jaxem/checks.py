@@ -106,6 +106,78 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
     return array, columns
 
 
+def check_categories(y: Any, name: str = "y") -> tuple[Any, tuple[tuple[str, ...] | None, ...] | None, tuple[str, ...] | None]:
+    """`y` as (n, d) float codes 0, 1, ... (NaN missing), the labels of each column (None where it holds codes), column names.
+
+    Strings are coded in sorted order, pandas categoricals in the order of their categories, booleans as 0 and 1.
+
+    Raises:
+        TypeError: cells that are neither numbers nor labels. ValueError: negative or fractional codes, and as `check_matrix`.
+    """
+    if is_traced(y):
+        return check_matrix(y, name)[0], None, None
+    columns: tuple[str, ...] | None = None
+    frame = hasattr(y, "columns") and hasattr(y, "to_numpy")
+    if not frame and hasattr(y, "cat"):  # a pandas series of categories
+        y, frame = y.to_frame(), True
+    if frame:
+        columns = tuple(str(c) for c in y.columns)
+        parts = [y.iloc[:, j] for j in range(y.shape[1])]
+    else:
+        array = np.asarray(y)
+        if array.dtype.kind not in "OUSb":
+            codes, columns = check_matrix(y, name)
+            _check_codes(codes, columns, name)
+            return codes, None, columns
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2 or 0 in array.shape:
+            raise ValueError(f"{name}: found shape {array.shape}; give rows by columns, (n, d), not empty.")
+        parts = list(array.T)
+    coded = [_code(part) for part in parts]
+    codes = np.stack([code for code, _ in coded], axis=1) if coded else np.zeros((0, 0))
+    if 0 in codes.shape:
+        raise ValueError(f"{name}: is empty, shape {codes.shape}; give at least one row and one column.")
+    codes = codes.astype(float_dtype(codes.dtype))
+    _check_codes(codes, columns, name)
+    labels = tuple(names for _, names in coded)
+    return codes, labels if any(names is not None for names in labels) else None, columns
+
+
+def _code(column: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """One column as float codes, and its labels where it has any."""
+    if hasattr(column, "cat"):
+        codes = np.asarray(column.cat.codes, np.float64)
+        return np.where(codes < 0, np.nan, codes), tuple(str(value) for value in column.cat.categories)
+    cells = np.asarray(column)
+    if cells.dtype.kind in "biuf":
+        return cells.astype(np.float64), None
+    missing = np.array([cell is None or cell != cell or str(cell) in ("<NA>", "NaT") for cell in cells], bool)
+    values = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
+    out = np.full(len(cells), np.nan)
+    if all(isinstance(value, (int, float, np.number, bool, np.bool_)) for value in values):
+        out[~missing] = np.array(values, np.float64)
+        return out, None
+    names = tuple(sorted({str(value) for value in values}))
+    place = {label: code for code, label in enumerate(names)}
+    out[~missing] = [place[str(value)] for value in values]
+    return out, names
+
+
+def _check_codes(codes: np.ndarray, columns: tuple[str, ...] | None, name: str) -> None:
+    del name
+    bad = (codes < 0) | (codes != np.floor(codes))
+    check_cells(codes, columns, bad, "are negative or fractional", "give codes 0, 1, 2, ... or labels")
+
+
+def check_cells(y: np.ndarray, columns: tuple[str, ...] | None, bad: np.ndarray, found: str, remedy: str) -> None:
+    """Raises ValueError where cells `bad` (n, d) of y are outside of a family's support, with the first of them named."""
+    bad = bad & ~np.isnan(y)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        first = f"the first {y[row, column]:g} in row {row}, column {_label(columns, column)}"
+        raise ValueError(f"y: {int(bad.sum())} cells {found}, {first}; {remedy}.")
+
+
 def check_informative(rows: Any, n_states: int, name: str = "y") -> None:
     """What a fit needs of concrete prepared data, and scoring does not.
 
@@ -123,22 +195,6 @@ def check_informative(rows: Any, n_states: int, name: str = "y") -> None:
         raise ValueError(
             f"{name}: found {informative} rows with an observed cell for {n_states} components; ask for fewer components."
         )
-
-
-def check_datasets(datasets: Any) -> list[np.ndarray]:
-    """Each data set checked as a matrix, all with as many columns and of one dtype.
-
-    Raises:
-        TypeError, ValueError: as `check_matrix`, naming the data set; different numbers of columns; traced arrays.
-    """
-    if is_traced(datasets):
-        raise TypeError("datasets: are traced; vmap fit over a stacked array of complete data instead.")
-    arrays = [check_matrix(y, f"datasets[{number}]")[0] for number, y in enumerate(datasets)]
-    for number, y in enumerate(arrays):
-        if y.shape[1] != arrays[0].shape[1]:
-            raise ValueError(f"datasets[{number}]: found {y.shape[1]} columns where datasets[0] has {arrays[0].shape[1]}.")
-    dtype = np.result_type(*arrays)
-    return [y.astype(dtype) for y in arrays]
 
 
 def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:

@@ -1,15 +1,14 @@
 """What a user hands in -> blocks of rows that the kernels read.
 
-Rows are grouped by pattern of observed cells, because all rows of one pattern share their matrices, and cut into blocks of
-equal width, because one compiled program then serves any data of that shape. Frequent patterns fill wide blocks; what
-remains goes into narrow ones, several to a chunk, so that padding stays small. Every row keeps its place by `position`.
+A family reads raw data into a `Table`; `prepare_rows` cuts it into the blocks of `jaxem.layout`. Every row keeps its place
+by `position`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_weights, is_traced
+from jaxem.layout import Layout, Patterns, Plan, lay_out, make_plan, one_pattern, round_up
 
-WIDE = 1024  # rows in a wide block: the features of a block stay in the second-level cache
-SMALL = 2048  # up to so many rows one narrow section serves all patterns
 PILOT = 4096  # rows that starting values look at
-TABLE = 1 << 18  # numbers: pattern tables (P, K, d, d) up to this size are bound once, larger ones chunk by chunk
 
 
 class Section(NamedTuple):
@@ -32,6 +29,7 @@ class Section(NamedTuple):
     row: jax.Array  # (m, c, b) int32, input row; n where padded
     mask: Any  # (P, d) bool table of patterns, or (m, c, d), one for each group
     pattern: jax.Array | None  # (m, c) int32, row of the table; None where mask is given group by group
+    gate: Any = None  # (m, c, g, b) covariates of the state probabilities, where a model has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +40,19 @@ class Rows:
     position: jax.Array  # (n,) int32, slot of each input row over all sections
     weights: jax.Array  # (n,) as given
     informative: jax.Array  # (n,) bool, False where every cell is missing: such a row says nothing and is left out of sums
-    origin: Any  # what was subtracted from the cells, (d,)
-    spread: jax.Array  # (d,) variance of the observed cells of each column
-    pilot: jax.Array  # (n_pilot, d) rows for starting values, NaN where missing, origin subtracted
+    origin: Any  # coordinates of the cells, as the family's `bind` takes them; often what was subtracted, (d,)
+    spread: jax.Array  # (f,) variance of the observed cells of each pilot column
+    typical: Any  # what the family's `magnitude` reads, or None
+    pilot: jax.Array  # (n_pilot, f) columns that starting values are clustered by, NaN where missing
+    pilot_cells: Any  # leaves (n_pilot, d): cells of the same rows
+    pilot_gate: Any  # (n_pilot, g), or None
     pilot_index: jax.Array  # (n_pilot,) int32 their input rows; n where padded
     n: int
     d: int
+    size: Hashable  # what the shapes of params follow from: the number of columns, or what the family says
     has_missing: bool  # whether any cell is missing
-    columns: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None  # names of the pilot columns
+    labels: Hashable = None  # names of the categories, where cells stand for names
     mesh: Any = None  # jax.sharding.Mesh over whose axis the chunks are dealt
     axis: Any = None  # that axis
 
@@ -57,6 +60,12 @@ class Rows:
     def dtype(self) -> Any:
         """Float dtype of cells, and so of statistics and params."""
         return self.spread.dtype
+
+    @property
+    def pilot_weights(self) -> jax.Array:
+        """(n_pilot,) weights of the pilot rows, 0 where nothing is observed or padded."""
+        counted = jnp.where(self.informative, self.weights, 0)
+        return jnp.concatenate([counted, jnp.zeros(1, counted.dtype)])[self.pilot_index]
 
     def weigh(self, weights: Any) -> Rows:
         """The same rows under other weights (n,) in input order, concrete or traced; None keeps those there are."""
@@ -68,9 +77,12 @@ class Rows:
 
 jax.tree_util.register_dataclass(
     Rows,
-    data_fields=("sections", "position", "weights", "informative", "origin", "spread", "pilot", "pilot_index"),
-    meta_fields=("n", "d", "has_missing", "columns", "mesh", "axis"),
-)
+    data_fields=(
+        "sections", "position", "weights", "informative", "origin", "spread", "typical", "pilot", "pilot_cells", "pilot_gate",
+        "pilot_index",
+    ),
+    meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "mesh", "axis"),
+)  # fmt: skip
 
 
 def _with_weights(rows: Rows, weights: jax.Array) -> Rows:
@@ -81,149 +93,107 @@ def _with_weights(rows: Rows, weights: jax.Array) -> Rows:
     return dataclasses.replace(rows, sections=sections, weights=weights)
 
 
-class Plan(NamedTuple):
-    """How rows are cut into blocks: static, shared by all data sets of a batch."""
-
-    wide: int  # width of wide blocks, 0 where there are none
-    narrow: int  # width of narrow blocks, 0 where there are none
-    chunk: int  # narrow blocks a chunk
-    tabled: bool  # whether patterns are bound once, from a table
-
-
-class Patterns(NamedTuple):
-    """Distinct patterns of observed cells."""
-
-    table: np.ndarray  # (P, d) bool, True where observed
-    of_row: np.ndarray  # (n,) int
-    counts: np.ndarray  # (P,) int
-
-
-def find_patterns(observed: np.ndarray) -> Patterns:
-    """Groups the rows of (n, d) bool by equality."""
-    n, d = observed.shape
-    if observed.all():
-        return Patterns(np.ones((1, d), bool), np.zeros(n, np.int64), np.array([n]))
-    packed = np.ascontiguousarray(np.packbits(observed, axis=1))
-    codes = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, of_row, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-    return Patterns(observed[first], of_row.reshape(-1), counts)
-
-
-def make_plan(patterns: list[Patterns], n_states: int, width: int = WIDE) -> Plan:
-    """The cutting that suits these data sets together: the least padding and per-block work."""
-    d = patterns[0].table.shape[1]
-    n = max(int(p.counts.sum()) for p in patterns)
-    if all(len(p.counts) == 1 for p in patterns):
-        blocks = math.ceil(n / width)
-        return Plan(wide=_round_up(math.ceil(n / blocks), 8), narrow=0, chunk=1, tabled=True)
-    wide = 0 if n <= SMALL else width // 2
-    table = max(len(p.counts) for p in patterns) * n_states * d * d
-    tabled = table <= TABLE
-    remainders_of = [_remainder(p.counts, wide) for p in patterns]
-    remainders = np.concatenate(remainders_of)
-    per_block = 12 + (0 if tabled else d)  # work of a block that does not depend on its width, in rows
-    widths = [1, 2, 4, 8, 16, 32, 64]
-    costs = [float((-(-remainders // b) * (b + per_block)).sum()) for b in widths]
-    narrow = widths[int(np.argmin(costs))]
-    if not remainders.any():
-        narrow = 0
-    if wide and not any((p.counts - _remainder(p.counts, wide)).any() for p in patterns):
-        wide = 0
-    limit = max(1, (1 << 15) // (n_states * d * d)) if not tabled else 1 << 10
-    most = max(int((-(-r // max(narrow, 1))).sum()) for r in remainders_of)  # blocks of the data set that has most
-    chunks = max(1, -(-most // max(1, min(WIDE // max(narrow, 1), limit))))
-    chunk = max(1, -(-most // chunks))
-    return Plan(wide, narrow, chunk, tabled)
-
-
-def _remainder(counts: np.ndarray, wide: int) -> np.ndarray:
-    """Rows of each pattern that do not go to wide blocks; a block at least 3/4 full is wide."""
-    if not wide:
-        return counts
-    return np.maximum(counts - (counts + wide // 4) // wide * wide, 0)
-
-
-def _round_up(x: int, multiple: int) -> int:
-    return -(-x // multiple) * multiple
-
-
-class Layout(NamedTuple):
-    """Where each row goes in the blocks of one width: arrays for NumPy data, before cells are gathered."""
-
-    row: np.ndarray  # (blocks, b), n where padded
-    pattern: np.ndarray  # (blocks,)
-
-
-def lay_out(patterns: Patterns, plan: Plan) -> list[Layout]:
-    """Assigns rows to blocks, one `Layout` for each width of the plan."""
-    n = len(patterns.of_row)
-    order = np.argsort(patterns.of_row, kind="stable")
-    start = np.cumsum(patterns.counts) - patterns.counts
-    rank = np.arange(n) - np.repeat(start, patterns.counts)
-    pattern = patterns.of_row[order]
-    in_wide = patterns.counts - _remainder(patterns.counts, plan.wide) if plan.wide else np.zeros_like(patterns.counts)
-    if not plan.narrow:
-        in_wide = patterns.counts
-    layouts = []
-    for width, chosen, rank_of in (
-        (plan.wide, rank < in_wide[pattern], rank),
-        (plan.narrow, rank >= in_wide[pattern], rank - in_wide[pattern]),
-    ):
-        if not width:
-            continue
-        size = np.bincount(pattern[chosen], minlength=len(patterns.counts))
-        blocks = -(-size // width)
-        first = np.cumsum(blocks) - blocks
-        slot = first[pattern[chosen]] * width + rank_of[chosen]
-        index = np.full(int(blocks.sum()) * width, n, np.int32)
-        index[slot] = order[chosen]
-        layouts.append(Layout(index.reshape(-1, width), np.repeat(np.arange(len(blocks)), blocks).astype(np.int32)))
-    return layouts
-
-
 class Table(NamedTuple):
-    """One checked, centred data set, on the host."""
+    """One data set as a family has read and checked it: NumPy arrays, or JAX ones where the data are traced."""
 
-    y: np.ndarray  # (n, d), NaN where missing, origin subtracted
     cells: Any  # tree of (n, ·) arrays that the family reads
-    patterns: Patterns
-    origin: np.ndarray  # (d,)
-    spread: np.ndarray  # (d,)
-    weights: np.ndarray | jax.Array  # (n,)
-    columns: tuple[str, ...] | None
+    pilot: Any  # (n, f) columns that starting values are clustered by, NaN where missing
+    origin: Any  # coordinates of the cells
+    size: Hashable  # what the shapes of params follow from
+    d: int  # columns of y
+    informative: Any = None  # (n,) bool; None where every row says something
+    has_missing: bool = False
+    typical: Any = None
+    patterns: Patterns | None = None  # None where rows share no matrices by pattern
+    columns: tuple[str, ...] | None = None
+    labels: Hashable = None
+    gate: Any = None  # (n, g)
 
 
-def build_rows(table: Table, n_states: int, width: int, sharding: jax.sharding.NamedSharding | None = None) -> Rows:
-    """Rows of one data set, on one device or dealt over a mesh axis."""
+def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: Any = None, gate: Any = None) -> Rows:
+    """Rows of one data set, concrete or traced, on one device or dealt over a mesh axis. `gate` (n, g) goes along."""
+    table = family.read(data, weights)._replace(gate=gate)
+    weights = check_weights(weights, len(table.pilot), table.pilot.dtype)
+    width = family.width(table.size)
+    if is_traced(table):
+        return _build_traced(table, weights, width)
+    return _build(table, weights, n_states, width, sharding)
+
+
+def prepare_batch(family: Any, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
+    """Rows of many data sets with one shape: every leaf has a leading axis, short data sets are padded with weight 0.
+
+    Raises:
+        TypeError, ValueError: as the family's `read`, naming the data set; data sets of different shapes; traced data.
+    """
+    if is_traced(datasets):
+        raise TypeError("datasets: are traced; vmap fit over a stacked array of complete data instead.")
+    given = [None] * len(datasets) if weights is None else weights
+    tables: list[Table] = []
+    checked = []
+    for number, (data, own) in enumerate(zip(datasets, given, strict=True)):
+        try:
+            tables.append(family.read(data, own))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"datasets[{number}]: {str(error).removeprefix('y: ')}") from error
+        if tables[-1].d != tables[0].d:
+            raise ValueError(f"datasets[{number}]: found {tables[-1].d} columns where datasets[0] has {tables[0].d}.")
+        checked.append(np.asarray(check_weights(own, len(tables[-1].pilot), tables[-1].pilot.dtype)))
+        if tables[-1].size != tables[0].size:
+            found = f"found rows of size {tables[-1].size} where datasets[0] has {tables[0].size}"
+            raise ValueError(f"datasets[{number}]: {found}; give the same columns and categories.")
+    dtype = np.result_type(*(table.pilot for table in tables))
+    missing = any(table.has_missing for table in tables)
+    if missing:  # all with the same kinds of cells
+        tables = [family.read(data, own, missing=True) for data, own in zip(datasets, given, strict=True)]
+    tables = [_cast(table, dtype) for table in tables]
+    return _build_batch(tables, checked, n_states, family.width(tables[0].size))
+
+
+def _cast(table: Table, dtype: Any) -> Table:
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
+
+    floats = jax.tree.map(cast, (table.cells, table.pilot, table.origin, table.typical))
+    return table._replace(cells=floats[0], pilot=floats[1], origin=floats[2], typical=floats[3])
+
+
+def _build(table: Table, weights: Any, n_states: int, width: int, sharding: Any) -> Rows:
     mesh, axis, devices = _mesh(sharding)
-    plan = make_plan([table.patterns], n_states, width)
-    layouts = lay_out(table.patterns, plan)
-    blocks = [_round_up(len(layout.row), _chunk(layout, plan) * devices) for layout in layouts]
-    rows = _assemble(table, plan, layouts, blocks, len(table.patterns.table), len(table.y))
+    patterns = _patterns(table)
+    plan = make_plan([patterns], n_states, width)
+    layouts = lay_out(patterns, plan)
+    blocks = [round_up(len(layout.row), _chunk(layout, plan) * devices) for layout in layouts]
+    rows = _assemble(table, plan, layouts, blocks, len(patterns.table), len(table.pilot), weights)
     sections = tuple(_place(section, mesh, axis) for section in rows.sections)
     rows = jax.tree.map(lambda leaf: _everywhere(leaf, mesh), dataclasses.replace(rows, sections=()))
     rows = dataclasses.replace(rows, sections=sections, mesh=mesh, axis=axis)
-    return _with_weights(rows, jnp.asarray(table.weights))
+    return _with_weights(rows, jnp.asarray(weights))
 
 
-def build_batch(tables: Sequence[Table], n_states: int, width: int) -> Rows:
-    """Rows of many data sets with one shape: every leaf has a leading axis, short data sets are padded with weight 0."""
-    plan = make_plan([table.patterns for table in tables], n_states, width)
-    layouts = [lay_out(table.patterns, plan) for table in tables]
+def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, width: int) -> Rows:
+    patterns = [_patterns(table) for table in tables]
+    plan = make_plan(patterns, n_states, width)
+    layouts = [lay_out(own, plan) for own in patterns]
     blocks = []
     for number in range(len(layouts[0])):
         most = max(len(each[number].row) for each in layouts)
-        blocks.append(_round_up(max(most, 1), _chunk(layouts[0][number], plan)))
-    n_patterns = max(len(table.patterns.table) for table in tables)
-    length = max(len(table.y) for table in tables)
+        blocks.append(round_up(max(most, 1), _chunk(layouts[0][number], plan)))
+    n_patterns = max(len(own.table) for own in patterns)
+    length = max(len(table.pilot) for table in tables)
     each = [
-        _assemble(table, plan, own, blocks, n_patterns, length) for table, own in zip(tables, layouts, strict=True)
+        _assemble(table, plan, own, blocks, n_patterns, length, w)
+        for table, own, w in zip(tables, layouts, weights, strict=True)
     ]
     has_missing = any(rows.has_missing for rows in each)
-    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None) for rows in each]
+    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None, labels=None) for rows in each]
     rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
-    weights = np.stack([np.pad(np.asarray(table.weights), (0, length - len(table.y))) for table in tables])
-    return jax.vmap(_with_weights)(rows, jnp.asarray(weights))
+    padded = np.stack([np.pad(own, (0, length - len(own))) for own in weights])
+    return jax.vmap(_with_weights)(rows, jnp.asarray(padded))
+
+
+def _patterns(table: Table) -> Patterns:
+    return one_pattern(len(table.pilot), table.d) if table.patterns is None else table.patterns
 
 
 def _chunk(layout: Layout, plan: Plan) -> int:
@@ -231,11 +201,11 @@ def _chunk(layout: Layout, plan: Plan) -> int:
 
 
 def _assemble(
-    table: Table, plan: Plan, layouts: list[Layout], blocks: list[int], n_patterns: int, length: int
+    table: Table, plan: Plan, layouts: list[Layout], blocks: list[int], n_patterns: int, length: int, weights: Any
 ) -> Rows:
     """NumPy leaves of one data set, cut to `blocks` of each width; row-wise leaves padded to `length`."""
-    y, patterns = table.y, table.patterns.table
-    n, d = y.shape
+    n, d = len(table.pilot), table.d
+    patterns = _patterns(table).table
     sections, offset = [], 0
     slots: Any = np.zeros(length + 1, np.int32)
     patterns = np.concatenate([patterns, np.ones((n_patterns - len(patterns), d), bool)])
@@ -250,77 +220,109 @@ def _assemble(
         index = index.reshape(*shape, width)
 
         def gather(leaf: np.ndarray, index: np.ndarray = index) -> np.ndarray:
-            padded = np.concatenate([leaf, np.zeros((1, *leaf.shape[1:]), leaf.dtype)])
-            return np.ascontiguousarray(np.swapaxes(padded[index], -1, -2))
+            # what pads a block is a copy of the first row, so that it is as sound as the data; its weight is 0
+            return np.ascontiguousarray(np.swapaxes(np.concatenate([leaf, leaf[:1]])[index], -1, -2))
 
         tabled = plan.tabled or width == plan.wide
         leaves: dict[str, Any] = {
-            "weights": np.zeros(index.shape, y.dtype),
+            "weights": np.zeros(index.shape, table.pilot.dtype),
             "row": np.where(index == n, length, index).astype(np.int32),
             "mask": patterns if tabled else patterns[pattern].reshape(*shape, d),
             "pattern": pattern.reshape(shape) if tabled else None,
+            "gate": None if table.gate is None else gather(table.gate),
         }
         sections.append(Section(cells=jax.tree.map(gather, table.cells), **leaves))
-    pilot = _pilot_rows(n)
-    short = min(length, PILOT) - len(pilot)
-    by_row: dict[str, Any] = {
-        "position": slots[:length],
-        "weights": np.zeros(length, y.dtype),
-        "informative": np.pad(~np.isnan(y).all(axis=1), (0, length - n)),
-        "pilot": np.pad(y[pilot], ((0, short), (0, 0)), constant_values=np.nan),
-        "pilot_index": np.pad(pilot, (0, short), constant_values=length).astype(np.int32),
-    }
+    chosen = _pilot_rows(n)
+    short = min(length, PILOT) - len(chosen)
+    informative = np.ones(n, bool) if table.informative is None else table.informative
+
+    def pick(leaf: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf[chosen], np.repeat(leaf[:1], short, axis=0)])
+
     return Rows(
-        **by_row,
         sections=tuple(sections),
+        position=slots[:length],  # type: ignore[arg-type]
+        weights=np.zeros(length, table.pilot.dtype),  # type: ignore[arg-type]
+        informative=np.pad(informative, (0, length - n)),  # type: ignore[arg-type]
         origin=table.origin,
-        spread=jnp.asarray(table.spread),
+        spread=_variance(table.pilot, weights),  # type: ignore[arg-type]
+        typical=table.typical,
+        pilot=pick(table.pilot),  # type: ignore[arg-type]
+        pilot_cells=jax.tree.map(pick, table.cells),
+        pilot_gate=None if table.gate is None else pick(table.gate),
+        pilot_index=np.pad(chosen, (0, short), constant_values=length).astype(np.int32),  # type: ignore[arg-type]
         n=length,
         d=d,
-        has_missing=bool(np.isnan(y).any()),
+        size=table.size,
+        has_missing=table.has_missing,
         columns=table.columns,
+        labels=table.labels,
     )
 
 
-def build_traced_rows(y: jax.Array, cells: Any, weights: Any, width: int = WIDE) -> Rows:
-    """Rows from a traced (n, d) array: its values cannot be looked at, so it is taken as complete.
-
-    `cells` is a function of the (m, 1, d, b) blocks and of the (d,) origin that gives what the family reads.
-    """
-    n, d = y.shape
-    weights = check_weights(weights, n, y.dtype)
-    plan = make_plan([Patterns(np.ones((1, d), bool), np.zeros(n, np.int64), np.array([n]))], 1, width)
-    b = plan.wide
+def _build_traced(table: Table, weights: jax.Array, width: int) -> Rows:
+    """Rows of traced data: its values cannot be looked at, so that it is taken as complete."""
+    n = len(table.pilot)
+    b = make_plan([one_pattern(n, table.d)], 1, width).wide
     blocks = -(-n // b)
-    mass = weights / weights.sum()
-    origin = jax.lax.stop_gradient(mass @ y)
-    centred = y - origin
-    spread = jax.lax.stop_gradient(mass @ (centred * centred))
-    padded = jnp.concatenate([centred, jnp.zeros((blocks * b - n, d), y.dtype)])
-    cut = jnp.swapaxes(padded.reshape(blocks, 1, b, d), -1, -2)
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        padded = jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (blocks * b - n, *leaf.shape[1:]))])
+        return jnp.swapaxes(padded.reshape(blocks, 1, b, -1), -1, -2)
+
     index = np.minimum(np.arange(blocks * b), n).astype(np.int32).reshape(blocks, 1, b)
     section = Section(
-        cells=cells(cut, origin),
-        weights=jnp.zeros(index.shape, y.dtype),
+        cells=jax.tree.map(cut, table.cells),
+        weights=jnp.zeros(index.shape, table.pilot.dtype),
         row=jnp.asarray(index),
-        mask=jnp.ones((1, d), bool),
+        mask=jnp.ones((1, table.d), bool),
         pattern=jnp.zeros((blocks, 1), jnp.int32),
+        gate=None if table.gate is None else cut(table.gate),
     )
-    pilot_index = _pilot_rows(n)
+    chosen = _pilot_rows(n)
+    mean = weights @ table.pilot / weights.sum()
+    spread = weights @ jnp.square(table.pilot - mean) / weights.sum()
     rows = Rows(
         sections=(section,),
         position=jnp.arange(n, dtype=jnp.int32),
         weights=weights,
         informative=jnp.ones(n, bool),
-        origin=origin,
-        spread=spread,
-        pilot=centred[pilot_index],
-        pilot_index=jnp.asarray(pilot_index, jnp.int32),
+        origin=jax.tree.map(jnp.asarray, table.origin),
+        spread=jax.lax.stop_gradient(spread),
+        typical=jax.tree.map(jnp.asarray, table.typical),
+        pilot=table.pilot[chosen],
+        pilot_cells=jax.tree.map(lambda leaf: leaf[chosen], table.cells),
+        pilot_gate=None if table.gate is None else table.gate[chosen],
+        pilot_index=jnp.asarray(chosen, jnp.int32),
         n=n,
-        d=d,
+        d=table.d,
+        size=table.size,
         has_missing=False,
     )
     return _with_weights(rows, weights)
+
+
+def _variance(y: np.ndarray, weights: Any) -> np.ndarray:
+    """(f,) variance of the observed cells of each column, in float64; NaN where there is none."""
+    return moments_of(y, weights)[1].astype(y.dtype)
+
+
+def moments_of(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted).
+
+    A column without an observed cell has mean 0 and variance NaN.
+    """
+    observed = ~np.isnan(y)
+    w = np.ones(len(y)) if weights is None or is_traced(weights) else np.asarray(weights, np.float64)
+    mass = np.where(observed, w[:, None], 0.0)
+    total = mass.sum(axis=0)
+    if not (total > 0).all():  # a column that only weightless rows have
+        mass, total = observed.astype(np.float64), observed.sum(axis=0)
+    total = np.where(total > 0, total, np.nan)
+    value = np.where(observed, y, 0).astype(np.float64)
+    mean = np.nan_to_num((mass * value).sum(axis=0) / total)
+    return mean, (mass * np.square(value - mean)).sum(axis=0) / total
 
 
 def _pilot_rows(n: int) -> np.ndarray:

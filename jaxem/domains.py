@@ -41,6 +41,10 @@ class Domain:
         """(*batch, free) -> (*batch, *event)."""
         return u.reshape(u.shape[:-1] + event)
 
+    def between(self, a: jax.Array, b: jax.Array, fraction: jax.Array) -> jax.Array:
+        """A point on the way from a to b within the domain; b itself at fraction 1."""
+        return jnp.where(fraction == 1, b, a + fraction * (b - a))
+
     def holds(self, x: np.ndarray) -> bool:
         """Whether a concrete value lies in the domain."""
         return bool(np.isfinite(x).all())
@@ -67,8 +71,37 @@ class Positive(Domain):
 
 
 @dataclasses.dataclass(frozen=True)
+class NonNegative(Positive):
+    """Numbers >= 0; the coordinate is the logarithm, minus infinity at 0."""
+
+    says: str = "finite numbers >= 0"
+
+    def holds(self, x):
+        return bool((np.isfinite(x) & (x >= 0)).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit(Domain):
+    """Probabilities; the coordinate is the log-odds, infinite at 0 and 1."""
+
+    says: str = "numbers from 0 to 1"
+
+    def unconstrain(self, x):
+        return super().unconstrain(jnp.log(x) - jnp.log1p(-x))
+
+    def constrain(self, u, event):
+        return super().constrain(jax.nn.sigmoid(u), event)
+
+    def holds(self, x):
+        return bool(((x >= 0) & (x <= 1)).all())
+
+
+@dataclasses.dataclass(frozen=True)
 class Simplex(Domain):
-    """Probabilities along the last axis; K - 1 coordinates log(p_k / p_K). A zero probability is at minus infinity."""
+    """Probabilities along the last axis; K - 1 coordinates log(p_k / (p_{k+1} + ... + p_K)), the log-odds of stopping at k.
+
+    Zero probabilities have infinite coordinates and come back as exact zeros, wherever they stand.
+    """
 
     event_ndim: int = 1
     says: str = "numbers >= 0 that sum to 1 along the last axis"
@@ -77,10 +110,16 @@ class Simplex(Domain):
         return event[0] - 1
 
     def unconstrain(self, x):
-        return jnp.log(x[..., :-1]) - jnp.log(x[..., -1:])
+        after = jnp.flip(jnp.cumsum(jnp.flip(x, -1), -1), -1)[..., 1:]
+        here = x[..., :-1]
+        gone = after <= 0  # nothing comes after, for instance in padding
+        return jnp.where(gone, jnp.inf, jnp.log(here) - jnp.log(jnp.where(gone, 1, after)))
 
     def constrain(self, u, event):
-        return jax.nn.softmax(jnp.concatenate([u, jnp.zeros_like(u, shape=(*u.shape[:-1], 1))], axis=-1), axis=-1)
+        ones = jnp.ones_like(u, shape=(*u.shape[:-1], 1))
+        stop = jnp.concatenate([jax.nn.sigmoid(u), ones], axis=-1)
+        reach = jnp.concatenate([ones, jnp.cumprod(jax.nn.sigmoid(-u), axis=-1)], axis=-1)
+        return stop * reach
 
     def holds(self, x):
         close = np.abs(x.sum(axis=-1) - 1) <= 1e3 * np.finfo(x.dtype).eps
@@ -170,6 +209,11 @@ def relabel(domains: Any, params: Any, order: jax.Array) -> Any:
         return x
 
     return jax.tree.map(move, domains, params)
+
+
+def between(domains: Any, a: Any, b: Any, fraction: jax.Array) -> Any:
+    """Params on the way from a to b, each leaf within its domain; b itself at fraction 1."""
+    return jax.tree.map(lambda domain, x, y: domain.between(x, y, fraction), domains, a, b)
 
 
 def add_state_axis(domains: Any, params: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxem import initialize
 from jaxem import run as machine
-from jaxem.algorithms import Algorithm, em
+from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
 from jaxem.data import Rows, prepare
 from jaxem.domains import cast, check_params
@@ -71,7 +71,7 @@ def fit(
     Raises:
         TypeError, ValueError: bad input, before anything compiles.
     """
-    algorithm, stop = em() if algorithm is None else algorithm, _check_stop(stop)
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
     _check_algorithm(algorithm)
     restarts = check_count(restarts, "restarts")
     rows = prepare(model, data).weigh(weights)
@@ -132,7 +132,7 @@ def fit_batch(
     Raises:
         TypeError, ValueError: bad input, before anything compiles; names the data set.
     """
-    algorithm, stop = em() if algorithm is None else algorithm, _check_stop(stop)
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
     _check_algorithm(algorithm)
     restarts = check_count(restarts, "restarts")
     if isinstance(datasets, Rows) or not hasattr(datasets, "__len__") or len(datasets) == 0:
@@ -155,7 +155,7 @@ def fit_batch(
         for leaf in jax.tree.leaves(params):
             if np.ndim(leaf) == 0 or np.shape(leaf)[0] != count:
                 raise ValueError(f"params: found a leaf of shape {np.shape(leaf)}; give starts with a leading axis of {count}.")
-        shapes, first = model.structure(rows.d), jax.tree.map(lambda leaf: leaf[0], params)
+        shapes, first = model.structure(rows), jax.tree.map(lambda leaf: leaf[0], params)
         check_params(model.domains, shapes, first)
         starts = cast(params, rows.dtype)
         key = as_key(0 if key is None else key)
@@ -190,7 +190,7 @@ def _check_start(model: Any, params: Any, key: Any, restarts: int, rows: Rows) -
     else:
         if restarts != 1:
             raise ValueError(f"restarts: found {restarts} beside params, which is one start; drop params or set restarts=1.")
-        check_params(model.domains, model.structure(rows.d), params)
+        check_params(model.domains, model.structure(rows), params)
     return as_key(0 if key is None else key)
 
 

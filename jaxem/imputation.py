@@ -25,7 +25,7 @@ def completed_rows(
 
     def visit(bound: Any, cells: Any, log_prob: jax.Array) -> Any:
         r = respond(log_prob)[:, :, None]
-        by_state, spread, observed = family.complete(bound, cells)
+        by_state, spread, observed = family.complete(bound, cells, rows.origin)
         mean = (r * by_state).sum(axis=1)
         if not covariance:
             return mean
@@ -35,7 +35,7 @@ def completed_rows(
         return mean, jnp.moveaxis(total * outer(missing, missing), 1, -1)
 
     out = reduce.map_rows(family, params, rows, visit)
-    return (out[0] + rows.origin, out[1]) if covariance else (out + rows.origin, None)
+    return out if covariance else (out, None)
 
 
 def as_given(mean: jax.Array, data: Any) -> jax.Array:

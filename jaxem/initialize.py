@@ -1,4 +1,4 @@
-"""Starting memberships on the pilot rows, missing cells tolerated, all in traced JAX.
+"""Starting memberships of a sample of rows, missing cells tolerated, all in traced JAX.
 
 Three ways, because starts that are all good in the same way end in the same local maximum: restarts take them in turn.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.kernels.linalg import HIGHEST, matmul
 
 LLOYD_STEPS = 8
@@ -16,20 +15,19 @@ CANDIDATES = 3  # seeds tried greedily at each draw
 WAYS = 3  # 0: k-means from k-means++ seeds; 1: the seeds alone; 2: seeds from random rows, memberships half uniform
 
 
-def memberships(key: jax.Array, rows: Rows, n_states: int, way: jax.Array | int = 0) -> jax.Array:
-    """(n_pilot, K) memberships times row weights, by one of the `WAYS`.
+def memberships(key: jax.Array, y: jax.Array, weights: jax.Array, n_states: int, way: jax.Array | int = 0) -> jax.Array:
+    """(n, K) memberships times weights (n,) of the rows y (n, f), NaN where missing, by one of the `WAYS`.
 
-    Columns are scaled by their standard deviation. A distance is taken over the observed cells and scaled up to all of them
-    (partial distance, Dixon 1979); seeds are drawn with probability proportional to squared distance (Arthur and
-    Vassilvitskii 2007), greedily the best of a few, then moved by k-means. A cluster that empties takes the farthest row.
+    Columns come scaled. A distance is taken over the observed cells and scaled up to all of them (partial distance, Dixon
+    1979); seeds are drawn with probability proportional to squared distance (Arthur and Vassilvitskii 2007), greedily the best
+    of a few, then moved by k-means. A cluster that empties takes the farthest row.
     """
-    present = (~jnp.isnan(rows.pilot)).astype(rows.dtype)
-    scale = jnp.sqrt(jnp.where(rows.spread > 0, rows.spread, 1))
-    y = jnp.where(present > 0, rows.pilot / scale, 0)
-    weights = jnp.concatenate([rows.weights, jnp.zeros(1, rows.dtype)])[rows.pilot_index]
+    present = (~jnp.isnan(y)).astype(y.dtype)
+    y = jnp.where(present > 0, y, 0)
+    f = y.shape[1]
     observed = present.sum(axis=1)
     weights = jnp.where(observed > 0, weights, 0)
-    stretch = jnp.where(observed > 0, rows.d / jnp.where(observed > 0, observed, 1), 0)[:, None]
+    stretch = jnp.where(observed > 0, f / jnp.where(observed > 0, observed, 1), 0)[:, None]
 
     def distances(centres: jax.Array) -> jax.Array:
         """Squared partial distances, (n, K)."""
@@ -63,7 +61,7 @@ def memberships(key: jax.Array, rows: Rows, n_states: int, way: jax.Array | int 
         moved = jnp.where(counts > 0, means, centres)
         return jnp.where(r.sum(axis=0)[:, None] > 0, moved, farthest)
 
-    start = jnp.zeros((n_states, rows.d), y.dtype), jnp.full(y.shape[0], jnp.finfo(y.dtype).max, y.dtype)
+    start = jnp.zeros((n_states, f), y.dtype), jnp.full(y.shape[0], jnp.finfo(y.dtype).max, y.dtype)
     first = draw(uniforms[0, 0], weights)
     centres = start[0].at[0].set(y[first])
     centres, _ = jax.lax.fori_loop(1, n_states, seed, (centres, distances(centres[:1])[:, 0]))

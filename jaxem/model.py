@@ -16,8 +16,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
-from jaxem.data import Rows
+from jaxem.data import Rows, Table
+from jaxem.layout import WIDE
 
 Params = Any  # a NamedTuple of arrays
 Statistics = Any  # a NamedTuple of sums over rows
@@ -34,32 +36,58 @@ class Expectation(NamedTuple):
 class Family(Protocol):
     """What one row looks like given its discrete state: a frozen dataclass, registered as a pytree.
 
-    Params have a leading state axis K. A block holds c groups of b rows, feature-major: (c, d, b); `r` (c, K, b) are
-    responsibilities times row weights. All functions but `prepare` are pure and traced.
+    Params have a leading state axis K. A block holds c groups of b rows, feature-major: leaves (c, d, b); `r` (c, K, b) are
+    responsibilities times row weights. All functions but `read`, `width` and `settle` are pure and traced. What has a body here
+    is a default for families whose rows share no matrices and whose statistics need no coordinates.
     """
+
+    closed: bool = True  # whether `maximize` is the maximiser; if not, it is a step towards it, and the algorithm guards it
+    observed_blocks: tuple[str, ...] = ()  # params that are better moved on the observed likelihood than by `maximize` (ECME)
+    prior_type: type | None = None  # of the conjugate prior, a NamedTuple; None where there is none
 
     @property
     def domains(self) -> Any:
         """Tree of `jaxem.domains.Domain`, parallel to params."""
 
-    def structure(self, n_states: int, d: int) -> Any:
-        """Tree of leaf shapes of params for (n, d) data."""
+    def structure(self, n_states: int, size: Any) -> Any:
+        """Tree of leaf shapes of params for data of this `Rows.size`."""
 
-    def prepare(self, y: Any, weights: Any, n_states: int, sharding: Any) -> Rows:
-        """Host, once per data set: checks, missingness patterns, blocks."""
+    def absent(self, n_states: int, size: Any) -> int:
+        """Unconstrained coordinates that only pad the leaves of `structure`, and are no free parameters."""
+        del n_states, size
+        return 0
 
-    def settle(self, params: Params, rows: Rows) -> Family:
+    # data
+
+    def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
+        """Checks raw data, concrete or traced, and lays them out row by row. `missing=True` asks for the form with holes."""
+
+    def width(self, size: Any) -> int:
+        """Rows a block: as many as keep its features within the second-level cache."""
+        del size
+        return WIDE
+
+    def embed(self, rows: Rows) -> jax.Array:
+        """(n_pilot, f) the pilot rows as points in which distance means unlikeness, NaN where missing, for starting values."""
+        return rows.pilot / jnp.sqrt(jnp.where(rows.spread > 0, rows.spread, 1))
+
+    # E-step
+
+    def settle(self, params: Params, rows: Rows) -> Any:
         """The family with choices that depend on the data (which kernel) made; statistics keep their coordinates."""
+        del params, rows
+        return self
 
-    def prepare_batch(self, datasets: Any, weights: Any, n_states: int) -> Rows:
-        """The same for many data sets, in blocks of one shape: every leaf has a leading axis."""
-
-    def localize(self, params: Params, rows: Rows) -> Family:
+    def localize(self, params: Params, rows: Rows) -> Any:
         """The family with statistics taken in coordinates in which sums at `params` keep their digits."""
+        del params, rows
+        return self
 
     def bind(self, params: Params, mask: jax.Array, origin: Any) -> Any:
         """Once per E-step: natural parameters for each pattern of observed cells, mask (P, d); leaves lead with P, or with
         1 where all patterns share them."""
+        del mask, origin
+        return jax.tree.map(lambda leaf: leaf[None], params)
 
     def log_prob(self, bound: Any, cells: Any) -> jax.Array:
         """Log-density of the observed cells, (c, K, b)."""
@@ -69,30 +97,56 @@ class Family(Protocol):
 
     def finish(self, bound: Any, raw: Any, origin: Any) -> Statistics:
         """Linear: raw sums per pattern -> completed statistics, summed over patterns."""
+        del bound, origin
+        return jax.tree.map(lambda leaf: leaf.sum(axis=0), raw)
 
-    def complete(self, bound: Any, cells: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def complete(self, bound: Any, cells: Any, origin: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Conditional means (c, K, d, b) and covariances (c, K, d, d) of a row's cells given the observed ones, and which
-        are observed, 1 or 0, (c, d, b) or (c, d, 1)."""
+        are observed, 1 or 0, (c, d, b) or (c, d, 1).
+
+        Raises:
+            TypeError: the family does not say.
+        """
+        raise TypeError(f"{type(self).__name__} does not fill in missing cells.")
+
+    # M-step
 
     def maximize(self, params: Params, statistics: Statistics, prior: Any) -> Params:
-        """Maximiser of `expected_log_prob + log_prior`; a state without rows keeps its params."""
+        """Maximiser of `expected_log_prob + log_prior` (or a step towards it, see `closed`) from the params at which the
+        statistics were taken; a state without rows keeps its params."""
+
+    def maximize_expanded(self, params: Params, statistics: Statistics, prior: Any) -> Params:
+        """The M-step of a parameter-expanded model with the same observed likelihood (PX-EM, Liu, Rubin and Wu 1998):
+        as monotone, with the same fixed points, in fewer steps. `maximize` where no expansion is known."""
+        return self.maximize(params, statistics, prior)
 
     def expected_log_prob(self, params: Params, statistics: Statistics) -> jax.Array:
-        """Q of the family: linear in the statistics."""
+        """Q of the family: linear in the statistics. Where `closed` is False, its second-order expansion about the params
+        at which the statistics were taken."""
 
     def log_prior(self, params: Params, prior: Any) -> jax.Array:
         """Log-density of the conjugate prior at params."""
+        del params, prior
+        raise TypeError(f"{type(self).__name__} has no conjugate prior.")
+
+    # what the driver asks
 
     def degenerate(self, params: Params, rows: Rows) -> jax.Array:
         """(K,) bool: which states have collapsed, relative to the spread of the data."""
+        del params, rows
+        return jnp.zeros(1, bool)
 
     def magnitude(self, params: Params, rows: Rows) -> jax.Array:
         """() size of the terms that a row's log-density is summed from: times eps, its rounding error."""
+        del params
+        return jnp.asarray(rows.d, rows.dtype)
 
     def rank(self, params: Params) -> jax.Array:
         """(K, m) numbers that order the states canonically, first column first."""
+        first = jax.tree.leaves(params)[0]
+        return first.reshape(first.shape[0], -1)
 
-    def sample(self, key: jax.Array, params: Params, states: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, params: Params, states: jax.Array) -> Any:
         """One row per entry of `states` (n,): (n, d)."""
 
     def init(self, rows: Rows, r: jax.Array) -> Params:
@@ -114,6 +168,14 @@ class Model(Protocol):
     @property
     def n_states(self) -> int:
         """Number of discrete states."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether `m_step` is the maximiser; if not, it is a step towards it, and the algorithm guards it."""
+
+    @property
+    def observed_blocks(self) -> tuple[str, ...]:
+        """Params (as paths, "components.dof") that are better moved on the observed likelihood than by `m_step` (ECME)."""
 
     @property
     def needs_key(self) -> bool:
@@ -140,6 +202,9 @@ class Model(Protocol):
     def m_step(self, params: Params, statistics: Statistics) -> Params:
         """Maximiser of Q + log prior; `params` serve where a state has no rows."""
 
+    def m_step_expanded(self, params: Params, statistics: Statistics) -> Params:
+        """The M-step of a parameter-expanded model (PX-EM), `m_step` where no expansion is known."""
+
     def expected_log_joint(self, params: Params, statistics: Statistics) -> jax.Array:
         """Q(params; statistics), linear in the statistics."""
 
@@ -155,11 +220,11 @@ class Model(Protocol):
     def from_unconstrained(self, vector: jax.Array, like: Params | None = None) -> Params:
         """Inverse of `to_unconstrained`."""
 
-    def structure(self, d: int) -> Any:
-        """Tree of leaf shapes of params for d columns."""
+    def structure(self, size: Any) -> Any:
+        """Tree of leaf shapes of params for prepared data, or for their `Rows.size` (often the number of columns)."""
 
-    def n_parameters(self, d: int) -> int:
-        """Number of free parameters for d columns."""
+    def n_parameters(self, size: Any) -> int:
+        """Number of free parameters for prepared data, or for their `Rows.size`."""
 
     def degenerate(self, params: Params, data: Rows) -> jax.Array:
         """(K,) bool: which states have collapsed."""
@@ -178,6 +243,21 @@ class Model(Protocol):
 
     def sample(self, key: Any, params: Params, n: int) -> jax.Array:
         """n rows drawn from the model."""
+
+
+def size_of(data: Any) -> Any:
+    """The size of prepared data; a size itself stays."""
+    return data.size if isinstance(data, Rows) else data
+
+
+def check_prior(family: Any, prior: Any) -> None:
+    """Raises TypeError where `prior` is a prior of another family than `family`."""
+    if not isinstance(prior, tuple):  # None, or a placeholder of JAX's
+        return
+    if family.prior_type is None:
+        raise TypeError(f"prior: {type(family).__name__} has no conjugate prior; leave it out.")
+    if not isinstance(prior, family.prior_type):
+        raise TypeError(f"prior: found {type(prior).__name__}; {type(family).__name__} takes {family.prior_type.__name__}.")
 
 
 def check_family(family: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class NormalInverseWishart(NamedTuple):
@@ -22,8 +23,44 @@ class NormalInverseWishart(NamedTuple):
     scale: jax.Array  # (d, d)
 
 
+class GammaPrior(NamedTuple):
+    """Gamma(shape, rate) on each rate: density proportional to x^(shape - 1) e^(-rate x). shape 1, rate 0 is flat."""
+
+    shape: jax.Array  # () or what broadcasts to the params
+    rate: jax.Array  # likewise
+
+    def log_density(self, x: jax.Array) -> jax.Array:
+        """Sum over x of the log-density, up to a constant."""
+        shape = jnp.broadcast_to(self.shape, x.shape)
+        return dot_log(shape - 1, x) - (self.rate * x).sum()
+
+
+class BetaPrior(NamedTuple):
+    """Beta(a, b) on each probability: density proportional to p^(a - 1) (1 - p)^(b - 1). a = b = 1 is flat."""
+
+    a: jax.Array  # () or what broadcasts to the params
+    b: jax.Array  # likewise
+
+    def log_density(self, p: jax.Array) -> jax.Array:
+        """Sum over p of the log-density, up to a constant."""
+        a, b = jnp.broadcast_to(self.a, p.shape), jnp.broadcast_to(self.b, p.shape)
+        return dot_log(a - 1, p) + dot_log(b - 1, 1 - p)
+
+
+class DirichletPrior(NamedTuple):
+    """Dirichlet(concentration) on each vector of probabilities. concentration 1 is flat."""
+
+    concentration: jax.Array  # () or what broadcasts to the params
+
+
 class MixturePrior(NamedTuple):
     """Prior of a mixture: Dirichlet(concentration) on the weights, `components` on the family's params."""
 
     concentration: jax.Array  # () or (K,), 1 is flat
     components: Any
+
+
+def dot_log(counts: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """sum counts log probabilities, with 0 log 0 = 0."""
+    counted = counts != 0
+    return jnp.where(counted, counts * jnp.log(jnp.where(counted, probabilities, 1)), 0).sum()

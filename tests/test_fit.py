@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases.gaussian import oracle as gaussian_oracle
+from cases.gaussian import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from table import gaussian_oracle, simulate
 
 import jaxem
 from jaxem import Gaussian, Mixture, Single, Status, Stop, weak_prior

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table import gaussian_oracle
+from cases.gaussian import oracle as gaussian_oracle
 
 import jaxem
 from jaxem import Gaussian, Mixture, Single, Status, Stop

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from cases.gaussian import ROWS, simulate
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from table import ROWS, simulate
 
 import jaxem
 from jaxem import Gaussian, Mixture, Stop
@@ -22,7 +22,7 @@ def close(a, b, rtol=1e-12):
 
 @pytest.mark.parametrize("row", [r for r in ROWS if "prior" not in r.name], ids=lambda r: r.name)
 def test_e_step(row):
-    y, params, w = row.data("float64"), row.start("float64"), row.weights("float64")
+    y, params, w = row.data("float64"), row.params("float64"), row.weights("float64")
     one = jaxem.prepare(row.model, y, weights=w)
     many = jaxem.prepare(row.model, y, weights=w, sharding=sharding())
     close(row.model.e_step(params, many), row.model.e_step(params, one))

@@ -1,5 +1,7 @@
 """What one observation looks like given its discrete state: one file a family."""
 
+from jaxem.families.categorical import Categorical, CategoricalParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
+from jaxem.families.poisson import Poisson, PoissonParams
 
-__all__ = ["Gaussian", "GaussianParams"]
+__all__ = ["Categorical", "CategoricalParams", "Gaussian", "GaussianParams", "Poisson", "PoissonParams"]

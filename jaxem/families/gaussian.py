@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.checks import check_datasets, check_matrix, check_weights, is_traced
-from jaxem.data import WIDE, Patterns, Rows, Table, build_batch, build_rows, build_traced_rows, find_patterns
+from jaxem.checks import check_matrix, check_weights, is_traced
+from jaxem.data import Rows, Table, moments_of
 from jaxem.domains import Positive, PositiveDefinite, Real, cast
 from jaxem.kernels import cellwise, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
+from jaxem.layout import WIDE, find_patterns
 from jaxem.model import Family
 from jaxem.priors import NormalInverseWishart
 
@@ -55,6 +55,8 @@ class Gaussian(Family):
     kernel: str = "auto"
     frame: Frame | None = None
 
+    prior_type = NormalInverseWishart
+
     def __post_init__(self):
         for name, value, known in (("covariance", self.covariance, COVARIANCES), ("kernel", self.kernel, KERNELS)):
             if not isinstance(value, str) or value not in known:
@@ -74,54 +76,34 @@ class Gaussian(Family):
         }
         return GaussianParams(Real(event_ndim=1), covariance[self.covariance])  # type: ignore[arg-type]
 
-    def structure(self, n_states: int, d: int) -> GaussianParams:
+    def structure(self, n_states: int, size: int) -> GaussianParams:
+        d = size
         shapes = {"full": (n_states, d, d), "tied": (d, d), "diagonal": (n_states, d), "spherical": (n_states,)}
         return GaussianParams((n_states, d), shapes[self.covariance])  # type: ignore[arg-type]
 
     # data
 
-    def prepare(self, y: Any, weights: Any, n_states: int, sharding: Any) -> Rows:
-        y, columns = check_matrix(y)
-        width = self._width(y.shape[1])
+    def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
+        y, columns = check_matrix(data)
+        n, d = y.shape
         if is_traced(y):
-            return build_traced_rows(y, self._traced_cells, weights, width)
-        return build_rows(self._table(y, weights, columns), n_states, width, sharding)
+            mass = check_weights(weights, n, y.dtype)
+            origin = jax.lax.stop_gradient(mass @ y / mass.sum())
+            centred = y - origin
+            cells = cellwise.Cells(centred, None) if self._cellwise else centred
+            return Table(cells, centred, origin, d, d)
+        origin = moments_of(y, weights)[0].astype(y.dtype)
+        centred, observed = y - origin, ~np.isnan(y)
+        has_missing = not observed.all() if missing is None else missing
+        value: Any = np.where(observed, centred, 0).astype(y.dtype)
+        present: Any = observed.astype(y.dtype) if has_missing else None
+        cells = cellwise.Cells(value, present) if self._cellwise else value
+        patterns = None if self._cellwise else find_patterns(observed)
+        return Table(cells, centred, origin, d, d, observed.any(axis=1), has_missing, None, patterns, columns)
 
-    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
-        arrays = check_datasets(datasets)
-        missing = any(np.isnan(y).any() for y in arrays)
-        given = [None] * len(arrays) if weights is None else weights
-        tables = [self._table(y, w, None, missing) for y, w in zip(arrays, given, strict=True)]
-        return build_batch(tables, n_states, self._width(arrays[0].shape[1]))
-
-    def _table(self, y: np.ndarray, weights: Any, columns: Any, missing: bool | None = None) -> Table:
-        checked: Any = check_weights(weights, len(y), y.dtype)
-        checked = checked if is_traced(checked) else np.asarray(checked)
-        origin, spread = _centre(y, checked)
-        centred = y - origin
-        return Table(centred, self.cells(centred, missing), self.patterns(centred), origin, spread, checked, columns)
-
-    def patterns(self, y: np.ndarray) -> Patterns:
-        """Which rows share matrices: by observed cells, or all where cells are independent."""
-        return find_patterns(np.ones_like(y, bool) if self._cellwise else ~np.isnan(y))
-
-    def cells(self, y: np.ndarray, missing: bool | None = None) -> Any:
-        """What the kernels read, (n, d) leaves; `missing` says whether presence is kept (default: where a cell is missing)."""
-        observed = ~np.isnan(y)
-        value: Any = np.where(observed, y, 0).astype(y.dtype)
-        if not self._cellwise:
-            return value
-        missing = not observed.all() if missing is None else missing
-        present: Any = observed.astype(y.dtype) if missing else None
-        return cellwise.Cells(value, present)
-
-    def _traced_cells(self, y: jax.Array, origin: jax.Array) -> Any:
-        del origin
-        return cellwise.Cells(y, None) if self._cellwise else y
-
-    def _width(self, d: int) -> int:
+    def width(self, size: int) -> int:
         """Rows a block, so that its features stay within the second-level cache."""
-        features = 3 * d if self._cellwise else (d + 1) * (d + 2) // 2
+        features = 3 * size if self._cellwise else (size + 1) * (size + 2) // 2
         return int(np.clip(2 ** int(np.log2((1 << 17) / features)), 64, WIDE))
 
     # coordinates
@@ -185,8 +167,9 @@ class Gaussian(Family):
         frame = Frame(jnp.zeros_like(origin), None) if self.frame is None else self.frame
         return self._kernel.finish(bound, raw, origin, frame)
 
-    def complete(self, bound: Any, cells: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return self._kernel.complete(bound, cells)
+    def complete(self, bound: Any, cells: Any, origin: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        mean, covariance, observed = self._kernel.complete(bound, cells)
+        return mean + origin[:, None], covariance, observed
 
     # M-step
 
@@ -366,20 +349,3 @@ def _over_counts(scatter: jax.Array, counts: jax.Array) -> jax.Array:
     root = jnp.sqrt(counts)
     return scatter / outer(root, root)
 
-
-def _centre(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the observed cells of each column, in float64, under concrete weights (else unweighted).
-
-    A column without an observed cell has mean 0 and variance NaN.
-    """
-    observed = ~np.isnan(y)
-    w = np.ones(len(y)) if is_traced(weights) else np.asarray(weights, np.float64)
-    mass = np.where(observed, w[:, None], 0.0)
-    total = mass.sum(axis=0)
-    if not (total > 0).all():  # a column that only weightless rows have
-        mass, total = observed.astype(np.float64), observed.sum(axis=0)
-    total = np.where(total > 0, total, np.nan)
-    value = np.where(observed, y, 0).astype(np.float64)
-    origin = np.nan_to_num((mass * value).sum(axis=0) / total).astype(y.dtype)
-    spread = (mass * np.square(value - origin)).sum(axis=0) / total
-    return origin, spread.astype(y.dtype)

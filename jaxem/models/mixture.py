@@ -13,11 +13,11 @@ from jax.tree_util import Partial
 
 from jaxem import domains, initialize, reduce
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.domains import Simplex
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, Model, check_family
-from jaxem.priors import MixturePrior
+from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.priors import MixturePrior, dot_log
 
 
 class MixtureParams(NamedTuple):
@@ -59,6 +59,10 @@ class Mixture(Model):
     def __post_init__(self):
         check_family(self.family)
         check_count(self.n_components, "n_components")
+        if isinstance(self.prior, MixturePrior):
+            check_prior(self.family, self.prior.components)
+        elif isinstance(self.prior, tuple):
+            raise TypeError(f"prior: found {type(self.prior).__name__}; give MixturePrior(concentration, components).")
 
     @property
     def n_states(self) -> int:
@@ -69,17 +73,25 @@ class Mixture(Model):
         return self.n_components > 1
 
     @property
+    def closed(self) -> bool:
+        return self.family.closed
+
+    @property
+    def observed_blocks(self) -> tuple[str, ...]:
+        return tuple(f"components.{name}" for name in self.family.observed_blocks)
+
+    @property
     def domains(self) -> MixtureParams:
         return MixtureParams(Simplex(), self.family.domains)  # type: ignore[arg-type]
 
     # data and starts
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
-        return self.family.prepare(y, weights, self.n_components, sharding)
+        return prepare_rows(self.family, y, weights, self.n_components, sharding)
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
         """Many data sets in blocks of one shape; every leaf has a leading axis."""
-        return self.family.prepare_batch(datasets, weights, self.n_components)
+        return prepare_batch(self.family, datasets, weights, self.n_components)
 
     def init(self, key: Any, data: Any, way: Any = 0) -> MixtureParams:
         """Components from memberships of a pilot sample of the rows, missing cells tolerated.
@@ -102,6 +114,12 @@ class Mixture(Model):
         return _e_step(self.settle(params, rows), params, rows)
 
     def m_step(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
+        return self._m_step(params, statistics, self.family.maximize)
+
+    def m_step_expanded(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
+        return self._m_step(params, statistics, self.family.maximize_expanded)
+
+    def _m_step(self, params: MixtureParams, statistics: MixtureStatistics, maximize: Any) -> MixtureParams:
         counts = statistics.weights
         prior = self._prior(params)
         if prior is not None:
@@ -109,14 +127,14 @@ class Mixture(Model):
         total = counts.sum()
         weights = jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), params.weights)
         components = None if prior is None else prior.components
-        return MixtureParams(weights, self.family.maximize(params.components, statistics.components, components))
+        return MixtureParams(weights, maximize(params.components, statistics.components, components))
 
     def _prior(self, params: MixtureParams) -> MixturePrior | None:
         """The prior in the dtype of the params."""
         return None if self.prior is None else domains.cast(self.prior, params.weights.dtype)
 
     def expected_log_joint(self, params: MixtureParams, statistics: MixtureStatistics) -> jax.Array:
-        return _dot_log(statistics.weights, params.weights) + self.family.expected_log_prob(
+        return dot_log(statistics.weights, params.weights) + self.family.expected_log_prob(
             params.components, statistics.components
         )
 
@@ -130,17 +148,18 @@ class Mixture(Model):
         if prior is None:
             return jnp.zeros((), params.weights.dtype)
         exponents = jnp.broadcast_to(prior.concentration - 1, params.weights.shape)
-        return _dot_log(exponents, params.weights) + self.family.log_prior(params.components, prior.components)
+        return dot_log(exponents, params.weights) + self.family.log_prior(params.components, prior.components)
 
     # what follows from domains
 
-    def structure(self, d: int) -> MixtureParams:
-        """Leaf shapes of params for d columns."""
-        shapes = self.family.structure(self.n_components, d)
+    def structure(self, size: Any) -> MixtureParams:
+        """Leaf shapes of params for prepared data, or for their `Rows.size` (often the number of columns)."""
+        shapes = self.family.structure(self.n_components, size_of(size))
         return MixtureParams((self.n_components,), shapes)  # type: ignore[arg-type]
 
-    def n_parameters(self, d: int) -> int:
-        return domains.count(self.domains, self.structure(d))
+    def n_parameters(self, size: Any) -> int:
+        """Number of free parameters for prepared data, or for their `Rows.size`."""
+        return domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_components, size_of(size))
 
     def to_unconstrained(self, params: MixtureParams) -> jax.Array:
         return domains.to_unconstrained(self.domains, params)
@@ -191,12 +210,6 @@ class Mixture(Model):
 jax.tree_util.register_dataclass(Mixture, data_fields=("family", "prior"), meta_fields=("n_components",))
 
 
-def _dot_log(counts: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """sum counts log probabilities, with 0 log 0 = 0."""
-    counted = counts != 0
-    return jnp.where(counted, counts * jnp.log(jnp.where(counted, probabilities, 1)), 0).sum()
-
-
 def _softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Responsibilities (c, K, b) and log-densities (c, b); a row that no component can produce has 0 and -inf."""
     joint = log_prob + log_weights[:, None]
@@ -229,7 +242,7 @@ def _responsibilities(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob
 
 @jax.jit
 def _init(model: Mixture, key: jax.Array, rows: Rows, way: jax.Array) -> MixtureParams:
-    r = initialize.memberships(key, rows, model.n_components, way)
+    r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, model.n_components, way)
     counts = r.sum(axis=0) + 1  # a component that got no row still starts with a share
     return MixtureParams(counts / counts.sum(), model.family.init(rows, r))
 

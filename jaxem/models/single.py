@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from jaxem import domains, reduce
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, Model, check_family
+from jaxem.model import Expectation, Model, check_family, check_prior, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Single(Model):
 
     def __post_init__(self):
         check_family(self.family)
+        check_prior(self.family, self.prior)
+
+    @property
+    def closed(self) -> bool:
+        return self.family.closed
+
+    @property
+    def observed_blocks(self) -> tuple[str, ...]:
+        return self.family.observed_blocks
 
     @property
     def domains(self) -> Any:
@@ -46,11 +55,11 @@ class Single(Model):
     # data and starts
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
-        return self.family.prepare(y, weights, 1, sharding)
+        return prepare_rows(self.family, y, weights, 1, sharding)
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
         """Many data sets in blocks of one shape; every leaf has a leading axis."""
-        return self.family.prepare_batch(datasets, weights, 1)
+        return prepare_batch(self.family, datasets, weights, 1)
 
     def init(self, key: Any, data: Any, way: Any = 0) -> Any:
         """The weighted moments of the pilot rows; no random numbers are used."""
@@ -74,8 +83,13 @@ class Single(Model):
         return _e_step(self.settle(params, rows), params, rows)
 
     def m_step(self, params: Any, statistics: Any) -> Any:
-        states = self._states(params)
-        return domains.drop_state_axis(self.domains, self.family.maximize(states, statistics, self._prior(params)))
+        return self._m_step(params, statistics, self.family.maximize)
+
+    def m_step_expanded(self, params: Any, statistics: Any) -> Any:
+        return self._m_step(params, statistics, self.family.maximize_expanded)
+
+    def _m_step(self, params: Any, statistics: Any, maximize: Any) -> Any:
+        return domains.drop_state_axis(self.domains, maximize(self._states(params), statistics, self._prior(params)))
 
     def _prior(self, params: Any) -> Any:
         """The prior in the dtype of the params."""
@@ -96,13 +110,18 @@ class Single(Model):
 
     # what follows from domains
 
-    def structure(self, d: int) -> Any:
-        """Leaf shapes of params for d columns."""
-        shapes, declared = self.family.structure(1, d), self.domains
-        return type(declared)(*(s[1:] if domain.state_axes else s for domain, s in zip(declared, shapes, strict=True)))
+    def structure(self, size: Any) -> Any:
+        """Leaf shapes of params for prepared data, or for their `Rows.size` (often the number of columns)."""
+        shapes: Any = self.family.structure(1, size_of(size))
+        leaves: list[Any]
+        tree: Any
+        leaves, tree = jax.tree.flatten(self.domains)
+        own = [s[1:] if domain.state_axes else s for domain, s in zip(leaves, tree.flatten_up_to(shapes), strict=True)]
+        return tree.unflatten(own)
 
-    def n_parameters(self, d: int) -> int:
-        return domains.count(self.domains, self.structure(d))
+    def n_parameters(self, size: Any) -> int:
+        """Number of free parameters for prepared data, or for their `Rows.size`."""
+        return domains.count(self.domains, self.structure(size)) - self.family.absent(1, size_of(size))
 
     def to_unconstrained(self, params: Any) -> jax.Array:
         return domains.to_unconstrained(self.domains, params)
@@ -163,8 +182,7 @@ def _bound_params(model: Single, params: Any, rows: Rows) -> Any:
 
 @jax.jit
 def _init(model: Single, rows: Rows) -> Any:
-    weights = jnp.concatenate([rows.weights, jnp.zeros(1, rows.dtype)])[rows.pilot_index]
-    return domains.drop_state_axis(model.domains, model.family.init(rows, weights[:, None]))
+    return domains.drop_state_axis(model.domains, model.family.init(rows, rows.pilot_weights[:, None]))
 
 
 @jax.jit

@@ -6,6 +6,7 @@ from jaxem.align import align
 from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
+from jaxem.inputs import Interval, Regression
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import Mixture, MixtureParams, Single
 from jaxem.priors import BetaPrior, DirichletPrior, GammaPrior, MixturePrior, NormalInverseWishart
@@ -15,7 +16,7 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Mixture", "MixtureParams",
-    "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Single", "Status", "Stop", "align", "em", "fit", "fit_batch",
+    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "Mixture", "MixtureParams",
+    "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Single", "Status", "Stop", "align", "em", "fit", "fit_batch",
     "prepare", "weak_prior", *_families.__all__,
 ]  # fmt: skip

@@ -109,6 +109,14 @@ class Family(Protocol):
         """
         raise TypeError(f"{type(self).__name__} does not fill in missing cells.")
 
+    def moments(self, params: Params) -> tuple[jax.Array, jax.Array]:
+        """Mean (K, d), and variance (K, d) or covariance (K, d, d), of a row's cells given its state: what pictures show.
+
+        Raises:
+            TypeError: the family does not say, or the moments depend on covariates.
+        """
+        raise TypeError(f"{type(self).__name__} has no moments.")
+
     # M-step
 
     def maximize(self, params: Params, statistics: Statistics, prior: Any) -> Params:

@@ -290,6 +290,14 @@ class Gaussian(Family):
         root = jnp.diagonal(cholesky(spread), axis1=-2, axis2=-1)
         return rows.d * (jnp.diagonal(spread, axis1=-2, axis2=-1) / (root * root)).max() + reach
 
+    def moments(self, params: GaussianParams) -> tuple[jax.Array, jax.Array]:
+        """Means, and covariances (K, d, d) whatever the kind."""
+        n_states, d = params.mean.shape
+        spread = self._spread(params)
+        if self._cellwise:
+            spread = jnp.broadcast_to(spread, (n_states, d))[:, :, None] * jnp.eye(d, dtype=spread.dtype)
+        return params.mean, jnp.broadcast_to(spread, (n_states, d, d))
+
     def rank(self, params: GaussianParams) -> jax.Array:
         return params.mean
 

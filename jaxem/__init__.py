@@ -16,7 +16,7 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "Mixture", "MixtureParams",
-    "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Single", "Status", "Stop", "align", "em", "fit", "fit_batch",
-    "prepare", "weak_prior", *_families.__all__,
+    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "Mixture",
+    "MixtureParams", "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Single", "Status", "Stop",
+    "align", "em", "fit", "fit_batch", "prepare", "weak_prior", *_families.__all__,
 ]  # fmt: skip

@@ -41,6 +41,25 @@ class Domain:
         """(*batch, free) -> (*batch, *event)."""
         return u.reshape(u.shape[:-1] + event)
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether each cell has a coordinate of its own."""
+        return True
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        """Free coordinates of a whole leaf."""
+        batch, event = _split(self, shape)
+        return math.prod(batch) * self.free(event)
+
+    def flatten(self, x: jax.Array) -> jax.Array:
+        """A whole leaf as a vector of its free coordinates."""
+        return self.unconstrain(x).reshape(-1)
+
+    def unflatten(self, vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Inverse of `flatten`."""
+        batch, event = _split(self, shape)
+        return self.constrain(vector.reshape(*batch, self.free(event)), event)
+
     def between(self, a: jax.Array, b: jax.Array, fraction: jax.Array) -> jax.Array:
         """A point on the way from a to b within the domain; b itself at fraction 1."""
         return jnp.where(fraction == 1, b, a + fraction * (b - a))
@@ -106,6 +125,10 @@ class Simplex(Domain):
     event_ndim: int = 1
     says: str = "numbers >= 0 that sum to 1 along the last axis"
 
+    @property
+    def elementwise(self):
+        return False
+
     def free(self, event):
         return event[0] - 1
 
@@ -132,6 +155,10 @@ class PositiveDefinite(Domain):
 
     event_ndim: int = 2
     says: str = "symmetric positive definite matrices"
+
+    @property
+    def elementwise(self):
+        return False
 
     def free(self, event):
         return event[0] * (event[0] + 1) // 2
@@ -173,17 +200,13 @@ def _flatten(domains: Any) -> tuple[list[Domain], Any]:
 
 def count(domains: Any, shapes: Any) -> int:
     """Number of free parameters of a params tree with these leaf shapes (a tree of tuples)."""
-    total = 0
     leaves, structure = _flatten(domains)
-    for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
-        batch, event = _split(domain, shape)
-        total += math.prod(batch) * domain.free(event)
-    return total
+    return sum(domain.count(shape) for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True))
 
 
 def to_unconstrained(domains: Any, params: Any) -> jax.Array:
     """The params tree as one flat vector of unconstrained coordinates, leaf after leaf."""
-    parts = jax.tree.map(lambda domain, x: domain.unconstrain(jnp.asarray(x)).reshape(-1), domains, params)
+    parts = jax.tree.map(lambda domain, x: domain.flatten(jnp.asarray(x)), domains, params)
     return jnp.concatenate(jax.tree.leaves(parts))
 
 
@@ -192,12 +215,16 @@ def from_unconstrained(domains: Any, shapes: Any, vector: jax.Array) -> Any:
     leaves, structure = _flatten(domains)
     values, start = [], 0
     for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
-        batch, event = _split(domain, shape)
-        size = math.prod(batch) * domain.free(event)
-        part = vector[start : start + size].reshape(*batch, domain.free(event))
-        values.append(domain.constrain(part, event))
+        size = domain.count(shape)
+        values.append(domain.unflatten(vector[start : start + size], shape))
         start += size
     return structure.unflatten(values)
+
+
+def settle(domains: Any, params: Any) -> Any:
+    """The params moved into domains that hold or tie some of their cells."""
+    shapes = jax.tree.map(jnp.shape, params)
+    return from_unconstrained(domains, shapes, to_unconstrained(domains, params))
 
 
 def relabel(domains: Any, params: Any, order: jax.Array) -> Any:

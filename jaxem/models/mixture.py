@@ -18,6 +18,8 @@ from jaxem.domains import Simplex
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of
 from jaxem.priors import MixturePrior, dot_log
+from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
+from jaxem.restrict import m_step as restricted_m_step
 
 
 class MixtureParams(NamedTuple):
@@ -46,6 +48,10 @@ class Mixture(Model):
         family: what a row looks like given its component.
         n_components: K >= 1.
         prior: None for maximum likelihood, or a `MixturePrior` (see `weak_prior`).
+        fixed: params held at values: name -> number or array that broadcasts to the leaf, NaN where a cell stays free, for
+            instance `{"rate": [[2.0], [nan]]}`.
+        tied: params that all components share: names, or name -> entries along the last axis, for instance
+            `{"coefficients": [0]}`.
 
     Raises:
         TypeError, ValueError: n_components not a whole number >= 1, family or prior of another type.
@@ -55,6 +61,8 @@ class Mixture(Model):
     n_components: int
     _: dataclasses.KW_ONLY
     prior: MixturePrior | None = None
+    fixed: Any = None
+    tied: Any = None
 
     def __post_init__(self):
         check_family(self.family)
@@ -63,6 +71,11 @@ class Mixture(Model):
             check_prior(self.family, self.prior.components)
         elif isinstance(self.prior, tuple):
             raise TypeError(f"prior: found {type(self.prior).__name__}; give MixturePrior(concentration, components).")
+
+        if (self.fixed is not None or self.tied is not None) and isinstance(self.fixed, GIVEN):
+            chosen = restrictions(self.fixed, self.tied, paths_of(self.free_domains))
+            object.__setattr__(self, "fixed", chosen)
+            object.__setattr__(self, "tied", None)
 
     @property
     def n_states(self) -> int:
@@ -82,6 +95,11 @@ class Mixture(Model):
 
     @property
     def domains(self) -> MixtureParams:
+        return restrict(self.free_domains, self.fixed)
+
+    @property
+    def free_domains(self) -> MixtureParams:
+        """The domains before anything is fixed or tied."""
         return MixtureParams(Simplex(), self.family.domains)  # type: ignore[arg-type]
 
     # data and starts
@@ -120,6 +138,8 @@ class Mixture(Model):
         return self._m_step(params, statistics, self.family.maximize_expanded)
 
     def _m_step(self, params: MixtureParams, statistics: MixtureStatistics, maximize: Any) -> MixtureParams:
+        if isinstance(self.fixed, Restrictions):
+            return restricted_m_step(self, params, statistics)
         counts = statistics.weights
         prior = self._prior(params)
         if prior is not None:
@@ -169,10 +189,12 @@ class Mixture(Model):
 
     def canonical_order(self, params: MixtureParams) -> jax.Array:
         """Order of the components by the family's rank, for instance the first column of the mean."""
+        if breaks_symmetry(self.fixed, self.free_domains):  # labels mean something where values are held by component
+            return jnp.arange(self.n_components)
         return jnp.lexsort(tuple(self.family.rank(params.components).T[::-1]))
 
     def relabel(self, params: MixtureParams, order: jax.Array) -> MixtureParams:
-        return domains.relabel(self.domains, params, order)
+        return domains.relabel(self.free_domains, params, order)
 
     def degenerate(self, params: MixtureParams, data: Rows) -> jax.Array:
         """(K,) bool: the family's collapsed components."""
@@ -207,7 +229,7 @@ class Mixture(Model):
         return (y, chosen) if states else y
 
 
-jax.tree_util.register_dataclass(Mixture, data_fields=("family", "prior"), meta_fields=("n_components",))
+jax.tree_util.register_dataclass(Mixture, data_fields=("family", "prior", "fixed"), meta_fields=("n_components", "tied"))
 
 
 def _softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -244,7 +266,8 @@ def _responsibilities(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob
 def _init(model: Mixture, key: jax.Array, rows: Rows, way: jax.Array) -> MixtureParams:
     r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, model.n_components, way)
     counts = r.sum(axis=0) + 1  # a component that got no row still starts with a share
-    return MixtureParams(counts / counts.sum(), model.family.init(rows, r))
+    start = MixtureParams(counts / counts.sum(), model.family.init(rows, r))
+    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit

@@ -15,6 +15,8 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.restrict import GIVEN, Restrictions, paths_of, restrict, restrictions
+from jaxem.restrict import m_step as restricted_m_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Single(Model):
     Args:
         family: what a row looks like.
         prior: None, or the family's conjugate prior.
+        fixed: params held at values: name -> number or array that broadcasts to the leaf, NaN where a cell stays free.
     """
 
     family: Any
     _: dataclasses.KW_ONLY
     prior: Any = None
+    fixed: Any = None
 
     needs_key = False
     n_states = 1
@@ -39,6 +43,10 @@ class Single(Model):
     def __post_init__(self):
         check_family(self.family)
         check_prior(self.family, self.prior)
+
+        if isinstance(self.fixed, GIVEN) and self.fixed is not None:
+            chosen = restrictions(self.fixed, None, paths_of(self.free_domains))
+            object.__setattr__(self, "fixed", chosen)
 
     @property
     def closed(self) -> bool:
@@ -50,6 +58,11 @@ class Single(Model):
 
     @property
     def domains(self) -> Any:
+        return restrict(self.free_domains, self.fixed)
+
+    @property
+    def free_domains(self) -> Any:
+        """The domains before anything is fixed."""
         return self.family.domains
 
     # data and starts
@@ -89,6 +102,8 @@ class Single(Model):
         return self._m_step(params, statistics, self.family.maximize_expanded)
 
     def _m_step(self, params: Any, statistics: Any, maximize: Any) -> Any:
+        if isinstance(self.fixed, Restrictions):
+            return restricted_m_step(self, params, statistics)
         return domains.drop_state_axis(self.domains, maximize(self._states(params), statistics, self._prior(params)))
 
     def _prior(self, params: Any) -> Any:
@@ -165,7 +180,7 @@ class Single(Model):
         return self.family.sample(as_key(key), self._states(params), jnp.zeros(check_count(n, "n"), jnp.int32))
 
 
-jax.tree_util.register_dataclass(Single, data_fields=("family", "prior"), meta_fields=())
+jax.tree_util.register_dataclass(Single, data_fields=("family", "prior", "fixed"), meta_fields=())
 
 
 def _respond(log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -182,7 +197,8 @@ def _bound_params(model: Single, params: Any, rows: Rows) -> Any:
 
 @jax.jit
 def _init(model: Single, rows: Rows) -> Any:
-    return domains.drop_state_axis(model.domains, model.family.init(rows, rows.pilot_weights[:, None]))
+    start = domains.drop_state_axis(model.free_domains, model.family.init(rows, rows.pilot_weights[:, None]))
+    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit

@@ -10,15 +10,17 @@ import numpy as np
 from jaxem.checks import is_traced
 
 
-def align(params: Any, reference: Any) -> Any:
-    """`params` of a mixture with components relabelled to match `reference` (Hungarian assignment).
+def align(params: Any, reference: Any, *, model: Any = None) -> Any:
+    """`params` with states relabelled to match `reference` (Hungarian assignment).
 
-    The cost of a pair is the squared distance of all its component params, each column scaled by its spread over the
-    components of both; leaves that all components share play no part.
+    The cost of a pair is the squared distance of all its component params, each number scaled by its spread over the
+    states of both; leaves that all states share, and those that tie states together, play no part.
 
     Args:
-        params: `MixtureParams`, K components.
-        reference: `MixtureParams` with the same K and d.
+        params: of a model with K states.
+        reference: of the same model and shapes.
+        model: the model that both belong to, whose domains say which axes run over states. Without it, `params` are those of
+            a mixture, and a leaf runs over the states if its first axis is K long.
 
     Raises:
         ValueError: different structure or shapes, or traced params.
@@ -29,24 +31,38 @@ def align(params: Any, reference: Any) -> Any:
     theirs_like: Any = jax.tree.structure(reference)
     if ours_like != theirs_like:
         raise ValueError(f"reference: found {theirs_like} for params {ours_like}.")
-    n_states = params.weights.shape[0]
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
     for ours, theirs in pairs:
-        if ours.shape != theirs.shape:
-            raise ValueError(f"reference: found a leaf of shape {theirs.shape} for one of shape {ours.shape}.")
-    cost = np.zeros((n_states, n_states))
-    for ours, theirs in zip(jax.tree.leaves(params.components), jax.tree.leaves(reference.components), strict=True):
-        if not _by_state(ours, theirs, n_states):
-            continue
-        a, b = (np.asarray(leaf, np.float64).reshape(n_states, -1) for leaf in (ours, theirs))
-        scale = np.concatenate([a, b]).std(axis=0)
-        scale = np.where(scale > 0, scale, 1)
-        cost += np.square((b[:, None] - a[None]) / scale).mean(axis=-1)
-    order = assign(cost)
+        if np.shape(ours) != np.shape(theirs):
+            raise ValueError(f"reference: found a leaf of shape {np.shape(theirs)} for one of shape {np.shape(ours)}.")
+    if model is not None:
+        return params if model.n_states == 1 else model.relabel(params, _match(_by_domain(model, pairs), model.n_states))
+    n_states = params.weights.shape[0]
+    inner = list(zip(jax.tree.leaves(params.components), jax.tree.leaves(reference.components), strict=True))
+    order = _match([pair for pair in inner if _by_state(*pair, n_states)], n_states)
     components = jax.tree.map(
         lambda ours, theirs: ours[order] if _by_state(ours, theirs, n_states) else ours, params.components, reference.components
     )
     return params._replace(weights=params.weights[order], components=components)
+
+
+def _by_domain(model: Any, pairs: list[Any]) -> list[Any]:
+    """Leaves of the family that run over the states; where the family has none, all that do."""
+    domains = jax.tree_util.tree_flatten_with_path(getattr(model, "free_domains", model.domains))[0]
+    running = [(path, pair) for (path, domain), pair in zip(domains, pairs, strict=True) if domain.state_axes == (0,)]
+    inner = [pair for path, pair in running if len(path) > 1]
+    return inner or [pair for _, pair in running]
+
+
+def _match(pairs: list[Any], n_states: int) -> np.ndarray:
+    """Order of the states of the first of each pair that brings them next to the second."""
+    cost = np.zeros((n_states, n_states))
+    for ours, theirs in pairs:
+        a, b = (np.asarray(leaf, np.float64).reshape(n_states, -1) for leaf in (ours, theirs))
+        scale = np.concatenate([a, b]).std(axis=0)
+        scale = np.where(scale > 0, scale, 1)
+        cost += np.square((b[:, None] - a[None]) / scale).mean(axis=-1)
+    return assign(cost)
 
 
 def _by_state(ours: jax.Array, theirs: jax.Array, n_states: int) -> bool:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.checks import check_matrix
-from jaxem.report import column_names
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+GREY = "#8c8c8c"
+MARKERS = "os^Dv<>P*X"  # of components, which grey print tells apart
 SHOWN = 5000  # rows drawn at most
 TICKS = 16  # columns or components that get a name on their axis
 LABEL_INCHES = 0.48  # height of tick labels and axis label
@@ -50,12 +49,15 @@ def legend_below(ax: Axes) -> Axes:
     return ax
 
 
-def labels(y: Any, names: Sequence[str] | None) -> list[str]:
-    """Column names, cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics."""
-    array, found = check_matrix(y)
-    full = column_names(array, found, names)
-    cut = [name if len(name) <= LENGTH else f"{name[: LENGTH - 1]}…" for name in full]
+def short(names: Sequence[str]) -> list[str]:
+    """Names cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics."""
+    cut = [name if len(name) <= LENGTH else f"{name[: LENGTH - 1]}…" for name in names]
     return [name.replace("$", r"\$") for name in cut]
+
+
+def number(value: float) -> str:
+    """A few digits of a number, for a label."""
+    return f"{value:.3g}"
 
 
 def sample(n: int) -> np.ndarray:
@@ -82,13 +84,15 @@ def name_ticks(axis: Any, names: Sequence[str]) -> None:
     axis.set_ticks(at, [names[i] for i in at])
 
 
-def draw_map(ax: Axes, values: np.ndarray, limit: float, label: str, across: Sequence[str], down: Sequence[str]) -> Axes:
+def draw_map(
+    ax: Axes, values: np.ndarray, limit: float, label: str, across: Sequence[str], down: Sequence[str], digits: int = 1
+) -> Axes:
     """Values (rows, columns) between -limit and limit in colours, as numbers too where there is room."""
     image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap="PuOr_r", vmin=-limit, vmax=limit)
-    if values.shape[0] <= 8 and values.shape[1] <= 6:
+    if values.shape[0] <= 12 and values.shape[1] <= 6:
         for (i, j), value in np.ndenumerate(values):
             ink = "white" if abs(value) > 0.7 * limit else "black"
-            ax.text(j, i, f"{round(value, 1) + 0:.1f}", ha="center", va="center", color=ink)
+            ax.text(j, i, f"{round(value, digits) + 0:.{digits}f}", ha="center", va="center", color=ink)
     ax.figure.colorbar(image, ax=ax, label=label)
     name_ticks(ax.xaxis, across)
     name_ticks(ax.yaxis, down)

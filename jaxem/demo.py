@@ -15,8 +15,10 @@ from jaxem.align import align
 from jaxem.families import Gaussian, GaussianParams
 from jaxem.fit import Progress, fit
 from jaxem.models import Mixture, MixtureParams
-from jaxem.report import comparison_table, components_of, summarize
+from jaxem.parameters import comparison_table
+from jaxem.report import summarize
 from jaxem.result import Fit
+from jaxem.view import view_of
 
 NAMES = ("x1", "x2")
 RESTARTS = 20
@@ -38,12 +40,11 @@ class Demo(NamedTuple):
 
     def account(self) -> str:
         """The report, the params beside the generating ones, and the times."""
-        truth, estimate = (components_of(self.model, params) for params in (GENERATING, self.fit.params))
         compiling = self.first_seconds - self.second_seconds
         return "\n\n".join([
             summarize(self.model, self.fit, self.y, names=NAMES),
             "Beside the parameters that generated the data:",
-            comparison_table(truth, estimate, NAMES),
+            comparison_table(self.model, GENERATING, self.fit.params, view_of(self.y, NAMES)),
             f"Time: {compiling:.2f} s compiling (once in a process), {self.second_seconds:.3f} s running all {RESTARTS} restarts.",
         ])  # fmt: skip
 

@@ -77,7 +77,8 @@ def singular(name: str) -> str:
 
 def leaves_of(model: Any, params: Any, view: View) -> list[Leaf]:
     """All arrays of params in their order, named."""
-    found = jax.tree_util.tree_flatten_with_path(model.domains)[0]
+    domains = getattr(model, "free_domains", model.domains)  # a leaf that is held or tied is shown like any other
+    found = jax.tree_util.tree_flatten_with_path(domains)[0]
     out = []
     for (keys, domain), value in zip(found, jax.tree.leaves(params), strict=True):
         path = tuple(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in keys)
@@ -172,7 +173,19 @@ def has_ellipses(model: Any, params: Any) -> bool:
         return False
 
 
+PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov")  # words that keep their capital
+
+
 def words_of(thing: Any) -> str:
-    """The name of a class in words: FactorGaussian -> "factor Gaussian", VonMisesFisher -> "von Mises Fisher"."""
-    name = thing if isinstance(thing, str) else type(thing).__name__
-    return " ".join(re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z0-9]*|[A-Z]+", name)) or name
+    """The name of a class in words: NegativeBinomial -> "Negative binomial", FactorGaussian -> "Factor Gaussian"."""
+    first, *rest = _split(type(thing).__name__)
+    return " ".join([first, *(word if word in PROPER else word.lower() for word in rest)])
+
+
+def kebab(name: str) -> str:
+    """NegativeBinomial -> "negative-binomial", StudentT -> "student-t"."""
+    return "-".join(_split(name)).lower()
+
+
+def _split(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z0-9]*|[^A-Z]+", name) or [name]

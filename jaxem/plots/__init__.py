@@ -1,0 +1,1 @@
+"""One file a kind of picture; the public names are in `jaxem.plot`."""

@@ -1,0 +1,78 @@
+"""One column at a time: a histogram and what each state says of it, for any family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxem.canvas import axes_or_new, colours, number_places, short
+from jaxem.leaves import states_of
+from jaxem.plots.data import bins_of
+from jaxem.plots.evaluate import column_densities, marginals
+from jaxem.view import View, view_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BARS = 60  # most bars of a histogram of counts
+
+
+def plot_densities(
+    model: Any,
+    params: Any,
+    data: Any,
+    ax: Axes | None = None,
+    *,
+    column: int = 0,
+    names: Sequence[str] | None = None,
+    weights: Any = None,
+) -> Axes:
+    """weights_k p(x | k) of one column and their sum over a histogram, whose bars `weights` (n,) weigh.
+
+    The density is the family's own; other columns are taken as missing. A family of whole numbers is drawn by dots.
+    """
+    ax, view = axes_or_new(ax), view_of(data, names)
+    shares, inner = states_of(model, params)
+    part = next(part for part in marginals(model, params, view) if column in part.columns)
+    grid, density, whole = column_densities(part, view, column)
+    if shares is None:  # the states' probabilities change from row to row: their average
+        shares = np.asarray(model.posterior(params, data)).mean(axis=0)
+    density = density * shares
+    x = view.y[:, column]
+    observed = np.isfinite(x)
+    mass = None if weights is None else np.asarray(weights, np.float64)[observed]
+    _draw_bars(ax, x[observed], mass, whole)
+    for k, colour in enumerate(colours(density.shape[1])):
+        style: dict[str, Any] = {"marker": "o", "ms": 3.5, "lw": 1} if whole and len(grid) <= BARS else {"lw": 1.5}
+        ax.plot(grid, density[:, k], color=colour, **style)
+    several = density.shape[1] > 1
+    if several:
+        ax.plot(grid, density.sum(axis=1), color="#333333", lw=1, ls="--")
+    what = "Components" + (" and their sum (dashed)" if several else "")
+    ax.set(xlabel=short(view.columns)[column], ylabel="probability" if whole else "density", title=what)
+    finite = np.isfinite(density)
+    if not finite.all() or density.max() > 20 * _tallest(ax):  # a spike would flatten all else
+        ax.set_ylim(0, 1.5 * _tallest(ax))
+    _number(ax, grid, np.where(finite, density, 0).clip(max=ax.get_ylim()[1]))
+    return ax
+
+
+def _draw_bars(ax: Axes, x: np.ndarray, mass: Any, whole: bool) -> None:
+    edges: Any = bins_of(x)
+    if whole:
+        first, last = int(x.min()), int(x.max())
+        every = max(1, -(-(last - first + 1) // BARS))
+        edges = (np.arange(first, last + every + 1, every) - 0.5).tolist()
+    ax.hist(x, bins=edges, weights=mass, density=True, color="#d9d9d9", edgecolor="white", linewidth=0.3)
+
+
+def _tallest(ax: Axes) -> float:
+    return max((patch.get_height() for patch in ax.patches), default=1.0)  # type: ignore[attr-defined]
+
+
+def _number(ax: Axes, grid: np.ndarray, density: np.ndarray) -> None:
+    """Each state's number at its highest point."""
+    peak = density.argmax(axis=0)
+    number_places(ax, np.stack([grid[peak], density[peak, np.arange(density.shape[1])]], axis=1))

@@ -1,0 +1,159 @@
+"""One figure of a whole fit, whose panels follow from the kinds of data and params."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxem.canvas import new_figure
+from jaxem.leaves import has_ellipses, leaves_of
+from jaxem.plots.components import plot_components
+from jaxem.plots.data import plot_missingness
+from jaxem.plots.densities import plot_densities
+from jaxem.plots.directions import direction_leaf, is_directional, plot_directions
+from jaxem.plots.history import plot_history
+from jaxem.plots.parameters import (
+    coefficient_leaf,
+    loading_leaf,
+    number_leaf,
+    plot_coefficients,
+    plot_correlations,
+    plot_loadings,
+    plot_means,
+    plot_numbers,
+    plot_parameters,
+)
+from jaxem.plots.profiles import plot_profiles
+from jaxem.plots.regression import plot_regression
+from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty
+from jaxem.plots.survival import is_survival, plot_survival
+from jaxem.report import describe
+from jaxem.result import Fit, Status
+from jaxem.view import View, view_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Panel = Callable[["Axes"], Any]
+DENSITIES = 3  # columns drawn one by one
+
+
+def figure_overview(
+    model: Any,
+    fit: Fit,
+    data: Any,
+    *,
+    weights: Any = None,
+    names: Sequence[str] | None = None,
+    columns: tuple[int, int] = (0, 1),
+    truth: Any = None,
+) -> Figure:
+    """Panels of any fit: the data with what the states say of them, the params, the restarts, and who belongs where.
+
+    Which pictures are drawn follows from the data (responses with covariates, censored times, unit vectors) and from the
+    params (probabilities, loadings, coefficients, means with covariances), never from the family's name.
+
+    Args:
+        model, fit: the model and its fit to the data.
+        data: raw data of any kind that the model takes.
+        weights: (n,) row weights of the fit.
+        names: d names of the columns of y; default those of the data frame, or x0, x1, ...
+        columns: the two columns that scatter plots show.
+        truth: params that generated the data; with them the last panel compares, without it shows the params.
+    """
+    view = view_of(data, names)
+    panels = _panels(model, fit, data, view, weights, columns, truth)
+    across = 3 if len(panels) > 4 or len(panels) == 3 else min(len(panels), 2)
+    down = -(-len(panels) // across)
+    figure = new_figure((14 / 3 * across, 4.2 * down))
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for place, panel in zip(places, panels, strict=False):
+        panel(place)
+    for empty in places[len(panels) :]:
+        empty.set_axis_off()
+    title = f"{describe(model)}:{' ' if across > 2 else chr(10)}log-likelihood {float(fit.log_likelihood):.4f}, "
+    figure.suptitle(f"{title}{Status(int(fit.status)).name}")
+    return figure
+
+
+def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: tuple[int, int], truth: Any) -> list[Panel]:
+    params, names = fit.params, view.columns
+    several = model.n_states > 1
+    shared: dict[str, Any] = {"names": names}
+    out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
+    out.append(lambda ax: plot_history(fit, ax))
+    if several or has_ellipses(model, params):
+        posterior = np.asarray(model.posterior(params, data))
+        if several or view.d > 1:
+            out.append(lambda ax: plot_responsibilities(posterior, ax))
+        completed = _completed(model, params, data, view)
+        if completed is not None and not is_directional(view):
+            holes = view.missing
+            out.append(lambda ax: plot_uncertainty(posterior, completed, ax, holes=holes, columns=columns, **shared))
+        elif several:
+            out.append(lambda ax: plot_certainty(posterior, ax, weights=weights))
+    if truth is not None:
+        out.append(lambda ax: plot_parameters(model, truth, params, ax, data=data))
+    else:
+        out += _parameter_panels(model, params, data, view)
+    return out
+
+
+def _completed(model: Any, params: Any, data: Any, view: View) -> np.ndarray | None:
+    """Rows with holes filled, where the picture of the states is over two columns."""
+    if view.regression or view.lower is not None or not has_ellipses(model, params):
+        return None
+    try:
+        return np.asarray(model.impute(params, data))
+    except (AttributeError, TypeError):
+        return None
+
+
+def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, columns: tuple[int, int]) -> list[Panel]:
+    """The data, and what the states say of them."""
+    names = view.columns
+    leaves = leaves_of(model, params, view)
+    if is_survival(view):
+        return [lambda ax: plot_survival(model, params, data, ax, names=names)]
+    if view.regression and (view.x is not None and (view.x.shape[1] > 0 or view.lower is not None)):
+        return [lambda ax: plot_regression(model, params, data, ax, names=names)]
+    if is_directional(view) and direction_leaf(leaves) is not None:
+        return [lambda ax: plot_directions(model, params, data, ax, names=names)]
+    if has_ellipses(model, params):
+        seen: Panel = lambda ax: plot_missingness(data, ax, columns=columns, names=names)  # noqa: E731
+        return [seen, lambda ax: plot_components(model, params, data, ax, columns=columns, names=names, weights=weights)]
+    out: list[Panel] = []
+    if any(leaf.probability for leaf in leaves):
+        out.append(lambda ax: plot_profiles(model, params, data, ax, names=names))
+    numeric = [j for j in range(view.d) if not _coded(leaves, view, j)]
+    for column in numeric[: DENSITIES if len(numeric) <= DENSITIES else 2]:
+        if not view.regression and view.lower is None:
+            out.append(lambda ax, column=column: plot_densities(model, params, data, ax, column=column, names=names, weights=weights))
+    return out
+
+
+def _coded(leaves: list[Any], view: View, column: int) -> bool:
+    """Whether a column's cells are categories: some leaf holds their probabilities."""
+    return any(leaf.probability and view.columns[column] in leaf.axes[0].names for leaf in leaves)
+
+
+def _parameter_panels(model: Any, params: Any, data: Any, view: View) -> list[Panel]:
+    """The params that say most."""
+    names, leaves = view.columns, leaves_of(model, params, view)
+    if loading_leaf(leaves) is not None:
+        return [lambda ax: plot_loadings(model, params, data, ax, names=names)]
+    coefficients = coefficient_leaf(leaves)
+    if coefficients is not None and view.covariates:
+        return [lambda ax: plot_coefficients(model, params, data, ax, names=names)]
+    if has_ellipses(model, params) and not view.regression:
+        if model.n_states == 1:
+            return [lambda ax: plot_correlations(model, params, ax, names=names)]
+        return [lambda ax: plot_means(model, params, data, ax, names=names)]
+    if any(leaf.probability for leaf in leaves):
+        return []
+    if number_leaf(leaves) is not None:
+        return [lambda ax: plot_numbers(model, params, data, ax, names=names)]
+    return []

@@ -27,7 +27,7 @@ class Section(NamedTuple):
     cells: Any  # leaves (m, c, d, b): what the family reads
     weights: jax.Array  # (m, c, b), 0 where padded
     row: jax.Array  # (m, c, b) int32, input row; n where padded
-    mask: Any  # (P, d) bool table of patterns, or (m, c, d), one for each group
+    mask: Any  # (P, d) bool table of patterns (wider where a cell has more than two kinds), or (m, c, d), one for each group
     pattern: jax.Array | None  # (m, c) int32, row of the table; None where mask is given group by group
     gate: Any = None  # (m, c, g, b) covariates of the state probabilities, where a model has them
 
@@ -53,8 +53,10 @@ class Rows:
     has_missing: bool  # whether any cell is missing
     columns: tuple[str, ...] | None = None  # names of the pilot columns
     labels: Hashable = None  # names of the categories, where cells stand for names
+    gate_columns: tuple[str, ...] | None = None  # names of the gate's covariates
     mesh: Any = None  # jax.sharding.Mesh over whose axis the chunks are dealt
     axis: Any = None  # that axis
+    gate_origin: Any = None  # mean and scale (2, g) that the gate's covariates were brought to 0 and 1 by
 
     @property
     def dtype(self) -> Any:
@@ -79,9 +81,9 @@ jax.tree_util.register_dataclass(
     Rows,
     data_fields=(
         "sections", "position", "weights", "informative", "origin", "spread", "typical", "pilot", "pilot_cells", "pilot_gate",
-        "pilot_index",
+        "pilot_index", "gate_origin",
     ),
-    meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "mesh", "axis"),
+    meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "gate_columns", "mesh", "axis"),
 )  # fmt: skip
 
 
@@ -108,11 +110,17 @@ class Table(NamedTuple):
     columns: tuple[str, ...] | None = None
     labels: Hashable = None
     gate: Any = None  # (n, g)
+    gate_origin: Any = None  # (2, g)
+    gate_columns: tuple[str, ...] | None = None
 
 
-def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: Any = None, gate: Any = None) -> Rows:
-    """Rows of one data set, concrete or traced, on one device or dealt over a mesh axis. `gate` (n, g) goes along."""
-    table = family.read(data, weights)._replace(gate=gate)
+def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: Any = None) -> Rows:
+    """Rows of one data set, concrete or traced, on one device or dealt over a mesh axis."""
+    return cut_rows(family, family.read(data, weights), weights, n_states, sharding)
+
+
+def cut_rows(family: Any, table: Table, weights: Any, n_states: int, sharding: Any = None) -> Rows:
+    """The same from what has been read."""
     weights = check_weights(weights, len(table.pilot), table.pilot.dtype)
     width = family.width(table.size)
     if is_traced(table):
@@ -126,6 +134,11 @@ def prepare_batch(family: Any, datasets: Sequence[Any], weights: Sequence[Any] |
     Raises:
         TypeError, ValueError: as the family's `read`, naming the data set; data sets of different shapes; traced data.
     """
+    return cut_batch(family, family.read, datasets, weights, n_states)
+
+
+def cut_batch(family: Any, read: Any, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
+    """The same with a reader other than the family's own."""
     if is_traced(datasets):
         raise TypeError("datasets: are traced; vmap fit over a stacked array of complete data instead.")
     given = [None] * len(datasets) if weights is None else weights
@@ -133,7 +146,7 @@ def prepare_batch(family: Any, datasets: Sequence[Any], weights: Sequence[Any] |
     checked = []
     for number, (data, own) in enumerate(zip(datasets, given, strict=True)):
         try:
-            tables.append(family.read(data, own))
+            tables.append(read(data, own))
         except (TypeError, ValueError) as error:
             raise type(error)(f"datasets[{number}]: {str(error).removeprefix('y: ')}") from error
         if tables[-1].d != tables[0].d:
@@ -145,7 +158,7 @@ def prepare_batch(family: Any, datasets: Sequence[Any], weights: Sequence[Any] |
     dtype = np.result_type(*(table.pilot for table in tables))
     missing = any(table.has_missing for table in tables)
     if missing:  # all with the same kinds of cells
-        tables = [family.read(data, own, missing=True) for data, own in zip(datasets, given, strict=True)]
+        tables = [read(data, own, missing=True) for data, own in zip(datasets, given, strict=True)]
     tables = [_cast(table, dtype) for table in tables]
     return _build_batch(tables, checked, n_states, family.width(tables[0].size))
 
@@ -186,7 +199,7 @@ def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, 
         for table, own, w in zip(tables, layouts, weights, strict=True)
     ]
     has_missing = any(rows.has_missing for rows in each)
-    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None, labels=None) for rows in each]
+    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None, labels=None, gate_columns=None) for rows in each]
     rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
     padded = np.stack([np.pad(own, (0, length - len(own))) for own in weights])
     return jax.vmap(_with_weights)(rows, jnp.asarray(padded))
@@ -208,7 +221,7 @@ def _assemble(
     patterns = _patterns(table).table
     sections, offset = [], 0
     slots: Any = np.zeros(length + 1, np.int32)
-    patterns = np.concatenate([patterns, np.ones((n_patterns - len(patterns), d), bool)])
+    patterns = np.concatenate([patterns, np.ones((n_patterns - len(patterns), patterns.shape[1]), bool)])
     for layout, total in zip(layouts, blocks, strict=True):
         width, chunk = layout.row.shape[1], _chunk(layout, plan)
         extra = total - len(layout.row)
@@ -227,7 +240,7 @@ def _assemble(
         leaves: dict[str, Any] = {
             "weights": np.zeros(index.shape, table.pilot.dtype),
             "row": np.where(index == n, length, index).astype(np.int32),
-            "mask": patterns if tabled else patterns[pattern].reshape(*shape, d),
+            "mask": patterns if tabled else patterns[pattern].reshape(*shape, patterns.shape[1]),
             "pattern": pattern.reshape(shape) if tabled else None,
             "gate": None if table.gate is None else gather(table.gate),
         }
@@ -257,6 +270,8 @@ def _assemble(
         has_missing=table.has_missing,
         columns=table.columns,
         labels=table.labels,
+        gate_columns=table.gate_columns,
+        gate_origin=table.gate_origin,
     )
 
 
@@ -299,6 +314,7 @@ def _build_traced(table: Table, weights: jax.Array, width: int) -> Rows:
         d=table.d,
         size=table.size,
         has_missing=False,
+        gate_origin=table.gate_origin,
     )
     return _with_weights(rows, weights)
 

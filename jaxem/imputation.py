@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxem import reduce
 from jaxem.checks import check_matrix
 from jaxem.data import Rows
+from jaxem.inputs import Interval
 from jaxem.kernels.linalg import outer
 
 
@@ -30,7 +31,8 @@ def completed_rows(
         if not covariance:
             return mean
         deviation = jnp.moveaxis(by_state - mean[:, None], 2, -1)  # (c, K, b, d)
-        total = (jnp.moveaxis(r, 2, -1)[..., None] * (outer(deviation, deviation) + spread[:, :, None])).sum(axis=1)
+        own = spread if spread.ndim == 5 else spread[:, :, None]  # row by row, or the same in all rows of a group
+        total = (jnp.moveaxis(r, 2, -1)[..., None] * (outer(deviation, deviation) + own)).sum(axis=1)
         missing = jnp.moveaxis(jnp.broadcast_to(1 - observed, mean.shape), 1, -1)
         return mean, jnp.moveaxis(total * outer(missing, missing), 1, -1)
 
@@ -40,7 +42,10 @@ def completed_rows(
 
 def as_given(mean: jax.Array, data: Any) -> jax.Array:
     """`mean` with the observed cells of a raw array exactly as they were given (prepared data keep them to rounding)."""
-    if isinstance(data, Rows):
+    if isinstance(data, (Rows, Mapping)):
         return mean
+    if isinstance(data, Interval):
+        exact = jnp.asarray(data.lower).reshape(mean.shape)
+        return jnp.where(exact == jnp.asarray(data.upper).reshape(mean.shape), exact, mean)
     y = jnp.asarray(check_matrix(data)[0])
     return jnp.where(jnp.isnan(y), mean, y)

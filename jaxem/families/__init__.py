@@ -3,5 +3,6 @@
 from jaxem.families.categorical import Categorical, CategoricalParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.families.poisson import Poisson, PoissonParams
+from jaxem.families.product import Product
 
-__all__ = ["Categorical", "CategoricalParams", "Gaussian", "GaussianParams", "Poisson", "PoissonParams"]
+__all__ = ["Categorical", "CategoricalParams", "Gaussian", "GaussianParams", "Poisson", "PoissonParams", "Product"]

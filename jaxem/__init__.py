@@ -1,6 +1,7 @@
 """jaxem: expectation-maximization on JAX."""
 
 from jaxem import families as _families
+from jaxem import models as _models
 from jaxem.algorithms import Algorithm, Info, em
 from jaxem.align import align
 from jaxem.data import prepare
@@ -8,7 +9,7 @@ from jaxem.families import *  # noqa: F403  every family and its params, as its 
 from jaxem.fit import Progress, fit, fit_batch
 from jaxem.inputs import Interval, Regression
 from jaxem.model import Expectation, Family, Model
-from jaxem.models import Mixture, MixtureParams, Single
+from jaxem.models import *  # noqa: F403  and every model, likewise
 from jaxem.priors import BetaPrior, DirichletPrior, GammaPrior, MixturePrior, NormalInverseWishart
 from jaxem.result import Fit, Status, Stop
 from jaxem.weak_prior import weak_prior
@@ -16,7 +17,8 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "Mixture",
-    "MixtureParams", "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Single", "Status", "Stop",
+    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
+    "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Status", "Stop",
     "align", "em", "fit", "fit_batch", "prepare", "weak_prior", *_families.__all__,
+    *_models.__all__,
 ]  # fmt: skip

@@ -60,6 +60,12 @@ class Domain:
         batch, event = _split(self, shape)
         return self.constrain(vector.reshape(*batch, self.free(event)), event)
 
+    def relabel(self, x: jax.Array, order: jax.Array) -> jax.Array:
+        """A whole leaf with state order[k] at place k."""
+        for axis in self.state_axes:
+            x = jnp.take(x, order, axis=axis)
+        return x
+
     def between(self, a: jax.Array, b: jax.Array, fraction: jax.Array) -> jax.Array:
         """A point on the way from a to b within the domain; b itself at fraction 1."""
         return jnp.where(fraction == 1, b, a + fraction * (b - a))
@@ -71,6 +77,34 @@ class Domain:
 
 class Real(Domain):
     """Any finite number; coordinates are the values themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast(Domain):
+    """Numbers that mean something only against those of state 0, whose own are 0."""
+
+    says: str = "finite numbers, those of state 0 being 0"
+
+    @property
+    def elementwise(self):
+        return False
+
+    def count(self, shape):
+        return (shape[0] - 1) * math.prod(shape[1:])
+
+    def flatten(self, x):
+        return (x[1:] - x[:1]).reshape(-1)
+
+    def unflatten(self, vector, shape):
+        rest = vector.reshape(shape[0] - 1, *shape[1:])
+        return jnp.concatenate([jnp.zeros_like(vector, shape=(1, *shape[1:])), rest])
+
+    def relabel(self, x, order):
+        x = super().relabel(x, order)
+        return x - x[:1]
+
+    def holds(self, x):
+        return bool(np.isfinite(x).all() and (x[:1] == 0).all())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,13 +263,7 @@ def settle(domains: Any, params: Any) -> Any:
 
 def relabel(domains: Any, params: Any, order: jax.Array) -> Any:
     """The params with state `order[k]` moved to place k, in all leaves together."""
-
-    def move(domain, x):
-        for axis in domain.state_axes:
-            x = jnp.take(x, order, axis=axis)
-        return x
-
-    return jax.tree.map(move, domains, params)
+    return jax.tree.map(lambda domain, x: domain.relabel(x, order), domains, params)
 
 
 def between(domains: Any, a: Any, b: Any, fraction: jax.Array) -> Any:

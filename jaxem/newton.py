@@ -68,3 +68,26 @@ def ascend(objective: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax
     zero = jnp.zeros((), jnp.int32)
     first = _State(start, *at(start), jnp.asarray(1e-6, start.dtype), zero, jnp.zeros((), bool))
     return jax.lax.while_loop(go, trial, first).point
+
+
+def damped_step(gradient: jax.Array, information: jax.Array) -> jax.Array:
+    """(I + damping D)^-1 g for (..., p) gradients and (..., p, p) information, D its diagonal: always a direction of ascent.
+
+    The least of a few dampings (0 first) with which the matrix is positive definite; 0 where none is.
+    """
+    p = gradient.shape[-1]
+    diagonal = jnp.abs(jnp.diagonal(information, axis1=-2, axis2=-1))
+    top = diagonal.max(axis=-1, keepdims=True)
+    eps = jnp.finfo(gradient.dtype).eps
+    root = jnp.sqrt(jnp.maximum(diagonal, eps * top) + jnp.finfo(gradient.dtype).tiny)
+    scaled = information / (root[..., :, None] * root[..., None, :])
+    dampings = jnp.asarray([0, eps**0.5, eps**0.25, 0.1, 1, 10, 1e3], gradient.dtype)
+    lifted = scaled[..., None, :, :] + dampings[:, None, None] * jnp.eye(p, dtype=gradient.dtype)
+    factor = cholesky(lifted)
+    pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
+    sound = jnp.isfinite(factor).all((-2, -1)) & (pivots**2 > 8 * p * eps).all(-1)
+    chosen = jnp.argmax(sound, axis=-1)
+    safe = jnp.where(sound[..., None, None], factor, jnp.eye(p, dtype=gradient.dtype))
+    inverse = invert_lower(jnp.take_along_axis(safe, chosen[..., None, None, None], axis=-3)[..., 0, :, :])
+    step = apply(transpose(inverse), apply(inverse, gradient / root)) / root
+    return jnp.where(sound.any(-1, keepdims=True), step, 0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ def fold(family: Any, params: Any, rows: Rows, respond: Respond) -> tuple[Any, A
 
     `respond(log_prob (c, K, b), weights (c, b))` gives responsibilities times weights (c, K, b) and a pytree of sums over the
     chunk; a `jax.tree_util.Partial`, so that what it closes over is traced. Tallies (log-likelihood, counts) are summed with
-    compensation.
+    compensation. Where rows have covariates of their state probabilities, `respond` gets them as `gate` (c, g, b).
     """
     return _over_shards(rows, _fold_section, (family, params, respond))
 
@@ -38,20 +39,26 @@ def tally(family: Any, params: Any, rows: Rows, respond: Callable[[jax.Array, ja
     return _over_shards(rows, _tally_section, (family, params, respond))
 
 
-def map_rows(family: Any, params: Any, rows: Rows, visit: Callable[[Any, Any, jax.Array], Any]) -> Any:
-    """`visit(bound, cells, log_prob)` -> leaves (c, *, b), brought to input order: leaves (n, *)."""
+def map_rows(family: Any, params: Any, rows: Rows, visit: Callable[..., Any], gated: bool = False) -> Any:
+    """`visit(bound, cells, log_prob)` -> leaves (c, *, b), brought to input order: leaves (n, *). `gated` adds `gate`."""
     parts = []
     for section in rows.sections:
         table = _table(family, params, rows.origin, section)
 
         def one(chunk: Section, section: Section = section, table: Any = table) -> Any:
             bound = _bound_of(family, params, rows.origin, section, chunk, table)
-            return visit(bound, chunk.cells, family.log_prob(bound, chunk.cells))
+            told = _with_gate(visit, chunk) if gated else visit
+            return told(bound, chunk.cells, family.log_prob(bound, chunk.cells))
 
         out = jax.lax.map(one, _chunks(section))
         parts.append(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 2).reshape(-1, *leaf.shape[2:-1]), out))
     slots = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     return jax.tree.map(lambda leaf: leaf[rows.position], slots)
+
+
+def _with_gate(respond: Callable[..., Any], chunk: Section) -> Callable[..., Any]:
+    """`respond`, told the covariates of the chunk's state probabilities where there are any."""
+    return respond if chunk.gate is None else partial(respond, gate=chunk.gate)
 
 
 def _chunks(section: Section) -> Section:
@@ -115,7 +122,7 @@ def _fold_section(bundle: Any, origin: Any, section: Section) -> Any:
 
     def visit(chunk: Section) -> tuple[Any, Any]:
         bound = _bound_of(family, params, origin, section, chunk, table)
-        r, part = respond(family.log_prob(bound, chunk.cells), chunk.weights)
+        r, part = _with_gate(respond, chunk)(family.log_prob(bound, chunk.cells), chunk.weights)
         sums = family.sums(bound, chunk.cells, r)
         if section.pattern is None:
             sums = family.finish(bound, sums, origin)
@@ -148,7 +155,7 @@ def _tally_section(bundle: Any, origin: Any, section: Section) -> Any:
     @jax.checkpoint
     def visit(chunk: Section) -> Any:
         bound = _bound_of(family, params, origin, section, chunk, table)
-        return respond(family.log_prob(bound, chunk.cells), chunk.weights)
+        return _with_gate(respond, chunk)(family.log_prob(bound, chunk.cells), chunk.weights)
 
     def step(carry: Any, chunk: Section) -> tuple[Any, None]:
         total, lost = carry

@@ -29,6 +29,7 @@ class Row:
     start: Callable  # () -> params as NumPy arrays; for a mixture those of the K components
     oracle: Callable  # (params with a state axis, data) -> (n, K) log-densities of the observed cells, 0 where there are none
     marginal: Callable | None = None  # (params, keep) -> params of the columns kept; None where columns cannot be left out
+    total: Callable | None = None  # (params, data) -> (n,) log-likelihood of each row, for models that are no mixture
     core: bool = False  # whether float32 is in the short run too
     slow: bool = False  # whether the row is left to the long run
     shaky: float = 1.0  # what rounding is multiplied by: digits that the family's functions or data lose, said beside it
@@ -47,6 +48,8 @@ class Row:
 
     def oracle_log_likelihood(self, params, data):
         """(n,) log-likelihood of each row by the oracle."""
+        if self.total is not None:
+            return self.total(cast(params, np.float64), cast(data, np.float64))
         if isinstance(self.model, Mixture):
             joint = self.oracle(params.components, data) + np.log(np.asarray(params.weights, np.float64))
             return np.logaddexp.reduce(joint, axis=1)

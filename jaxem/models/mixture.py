@@ -232,9 +232,12 @@ class Mixture(Model):
 jax.tree_util.register_dataclass(Mixture, data_fields=("family", "prior", "fixed"), meta_fields=("n_components", "tied"))
 
 
-def _softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Responsibilities (c, K, b) and log-densities (c, b); a row that no component can produce has 0 and -inf."""
-    joint = log_prob + log_weights[:, None]
+def softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Responsibilities (c, K, b) and log-densities (c, b) from log-probabilities of the states that broadcast to (c, K, b).
+
+    A row that no component can produce has 0 and -inf.
+    """
+    joint = log_prob + log_weights
     top = joint.max(axis=1, keepdims=True)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
     mass = jnp.exp(joint - top)
@@ -245,21 +248,21 @@ def _softmax(log_weights: jax.Array, log_prob: jax.Array) -> tuple[jax.Array, ja
 
 
 def _respond(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    responsibilities, log_density = _softmax(log_weights, log_prob)
+    responsibilities, log_density = softmax(log_weights[:, None], log_prob)
     r = responsibilities * weights[:, None]
     return r, (r.sum(axis=(0, 2)), reduce.weighted_sum(log_density, weights))
 
 
 def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) -> jax.Array:
-    return reduce.weighted_sum(_softmax(log_weights, log_prob)[1], weights)
+    return reduce.weighted_sum(softmax(log_weights[:, None], log_prob)[1], weights)
 
 
 def _density(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
-    return _softmax(log_weights, log_prob)[1]
+    return softmax(log_weights[:, None], log_prob)[1]
 
 
 def _responsibilities(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
-    return _softmax(log_weights, log_prob)[0]
+    return softmax(log_weights[:, None], log_prob)[0]
 
 
 @jax.jit
@@ -302,5 +305,9 @@ def _posterior(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
 def _impute(model: Mixture, params: MixtureParams, rows: Rows, covariance: bool) -> Any:
     params = domains.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
-    return completed_rows(model.family, params.components, rows, lambda log_prob: _softmax(log_weights, log_prob)[0], covariance)
+
+    def respond(log_prob: jax.Array) -> jax.Array:
+        return softmax(log_weights[:, None], log_prob)[0]
+
+    return completed_rows(model.family, params.components, rows, respond, covariance)
 

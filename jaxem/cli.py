@@ -1,4 +1,4 @@
-"""The command line: `jaxem demo` and `jaxem fit`.
+"""The command line: `jaxem fit`, `jaxem models` and `jaxem demo`.
 
 Exit codes: 0 done; 1 the fit ended neither converged nor at its step limit (all output is written nevertheless); 2 bad
 input, told in one line on stderr; 130 interrupted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import importlib
 import json
 import os
@@ -22,20 +23,27 @@ import jax
 import numpy as np
 
 import jaxem
-from jaxem import report
+from jaxem import catalogue, report
+from jaxem.catalogue import DISTRIBUTIONS, MODELS, ROTATIONS, CommandError, flag
 from jaxem.checks import check_informative
+from jaxem.columns import read_data
+from jaxem.document import document
 from jaxem.families.gaussian import COVARIANCES
 from jaxem.fit import Progress, fit
 from jaxem.result import Fit, Status, Stop
 from jaxem.tables import Table, TableError, check_target, is_parquet, read_table, staged
+from jaxem.view import view_of
 
-MODELS = ("gaussian-mixture", "gaussian")
 RESTARTS = 20
 EXTRA = 'pip install "jaxem[cli]"'
+EXAMPLE = """examples, which need no file of yours:
 
+  jaxem demo
+  printf 'a,b\\n1,2\\n2,\\n3,5\\n8,9\\n9,8\\n7,7\\n' > rows.csv
+  jaxem fit rows.csv --model gaussian --impute full.csv
+  jaxem fit rows.csv --model mixture --family poisson --components 2 --plot fit.png
 
-class CommandError(Exception):
-    """What the user can put right, in one line."""
+jaxem models lists the models and the options that each takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,28 +92,52 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="jaxem", description="Expectation-maximization on JAX.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"jaxem {jaxem.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="demo|fit", dest="command")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="fit|models|demo", dest="command")
     demo = commands.add_parser("demo", help="fit, describe and draw the mini-project", allow_abbrev=False)
     demo.add_argument("--output", type=Path, default=Path("jaxem-demo.png"), metavar="PNG", help="picture (default: %(default)s)")
     demo.set_defaults(run=_run_demo)
-    _add_fit(commands.add_parser("fit", help="fit a model to a CSV or Parquet file", allow_abbrev=False))
+    listed = commands.add_parser("models", help="list the models, and the options that each takes", allow_abbrev=False)
+    listed.set_defaults(run=_run_models)
+    texts: dict[str, Any] = {"epilog": EXAMPLE, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    _add_fit(commands.add_parser("fit", help="fit a model to a CSV or Parquet file", allow_abbrev=False, **texts))
     return parser
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Fit a model to the numeric columns of a CSV or Parquet file. Empty cells, NA and NaN are missing."
+    parser.description = "Fit a model to columns of a CSV or Parquet file. Empty cells, NA and NaN are missing."
     add = parser.add_argument
     add("data", type=Path, help="CSV (with a header) or Parquet file")
-    add("--model", choices=MODELS, default=MODELS[0], help="default: %(default)s")
+    add("--model", choices=MODELS, metavar="NAME", default="gaussian-mixture", help="see jaxem models (default: %(default)s)")
+    add = parser.add_argument_group("columns").add_argument
+    add("--columns", type=_names, metavar="A,B", help="columns to fit (default: all that no other option names)")
+    add("--response", metavar="COLUMN", help="response of a regression")
+    add("--covariates", type=_names, metavar="A,B", help="covariates; text becomes indicators of its labels (default: all others)")
+    add("--gate", type=_names, metavar="A,B", help="covariates of the shares of a mixture of experts")
+    add("--offset", metavar="COLUMN", help="known part of the linear predictor")
+    add("--time", metavar="COLUMN", help="times until an event")
+    add("--event", metavar="COLUMN", help="1 where the event was seen, 0 where the time is censored (default: all seen)")
+    add("--lower-column", metavar="COLUMN", help="lower ends of interval-censored times; empty is none")
+    add("--upper-column", metavar="COLUMN", help="upper ends; empty or inf is none")
+    add("--entry", metavar="COLUMN", help="times of late entry (left truncation)")
+    add("--weights", metavar="COLUMN", help="row weights, each >= 0")
+    add = parser.add_argument_group("model").add_argument
     add("--components", type=_whole(1), metavar="K", help="number of components; needed for a mixture")
-    add("--covariance", choices=COVARIANCES, default="full", help="default: %(default)s")
-    add("--columns", type=_names, metavar="A,B", help="columns to fit (default: all but the weights)")
-    add("--weights", metavar="COLUMN", help="column of row weights, each >= 0")
-    add("--prior", choices=("weak",), help="a weak prior, under which no component can collapse")
+    add("--family", metavar="NAME", help="what a row looks like given its component")
+    add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
+    add("--factors", type=_whole(1), metavar="Q", help="number of factors")
+    add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
+    add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
+    add("--left", type=_limit, metavar="L", help="lower limit of the response (default: 0 where --right is not given)")
+    add("--right", type=_limit, metavar="R", help="upper limit of the response")
+    add("--no-intercept", action="store_true", default=None, help="the regression has no intercept")
+    add("--option", type=_setting, action="append", metavar="NAME=VALUE", help="any other setting of the family; repeatable")
+    add("--prior", choices=("weak",), help="a weak prior, under which no Gaussian component can collapse")
+    add = parser.add_argument_group("fit").add_argument
     add("--restarts", type=_whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
     add("--seed", type=_whole(0), default=0, help="default: %(default)s")
     add("--max-steps", type=_whole(1), default=Stop().max_steps, metavar="N", help="default: %(default)s")
     add("--tolerance", type=_tolerance, default=Stop().tolerance, metavar="T", help="estimated gain left (default: %(default)s)")
+    add = parser.add_argument_group("output").add_argument
     add("--output", type=Path, metavar="JSON", help="write the fit")
     add("--plot", type=Path, metavar="PICTURE", help="draw the fit: .png, .pdf or .svg")
     add("--impute", type=Path, metavar="FILE", help="write the data with missing cells filled: .csv or .parquet")
@@ -132,6 +164,23 @@ def _tolerance(text: str) -> float:
     return value
 
 
+def _limit(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {text!r}; give a number")
+    return value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise argparse.ArgumentTypeError(f"found {text!r}; give NAME=VALUE")
+    return name.strip().replace("-", "_"), catalogue.value_of(value.strip())
+
+
 def _names(text: str) -> list[str]:
     """Names between commas; quotes keep a comma within a name."""
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
@@ -154,11 +203,17 @@ def _run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_models(options: argparse.Namespace) -> int:
+    del options
+    print(catalogue.listing())
+    return 0
+
+
 def _run_fit(options: argparse.Namespace) -> int:
     _check_options(options)
     table = read_table(options.data)
-    names, values, weights = _select(options, table)
-    model, rows, data = _prepare(options, names, values, weights)
+    data, weights = read_data(options, table)
+    model, rows = _prepare(options, data, weights)
     restarts = options.restarts or (RESTARTS if model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
     with _progress(not options.quiet) as show, _ended_by_interrupt(options.own_process):
@@ -176,10 +231,7 @@ def _check_options(options: argparse.Namespace) -> None:
     _need("pandas")
     if is_parquet(options.data) or (options.impute and is_parquet(options.impute)):
         _need("pyarrow")
-    if options.model == "gaussian-mixture" and options.components is None:
-        raise CommandError("--components: a mixture needs it; say how many, for instance --components 3")
-    if options.model == "gaussian" and options.components is not None:
-        raise CommandError("--components: --model gaussian has none; leave it out, or choose --model gaussian-mixture")
+    catalogue.check_options(options)
     targets = [path for path in (options.output, options.plot, options.impute) if path is not None]
     resolved = [path.resolve() for path in targets]
     if len(set(resolved)) < len(resolved) or options.data.resolve() in resolved:
@@ -191,43 +243,29 @@ def _check_options(options: argparse.Namespace) -> None:
         _check_picture(options.plot)
 
 
-def _select(options: argparse.Namespace, table: Table) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Names and values (n, d) of the columns to fit, and the weights (n,)."""
-    asked = [*(options.columns or []), *([options.weights] if options.weights is not None else [])]
-    unknown = [name for name in asked if name not in table.names]
-    if unknown:
-        raise CommandError(f"{options.data}: there is no column {_quoted(unknown)}; found {_quoted(table.names)}")
-    if len(set(asked)) < len(asked):
-        raise CommandError("--columns, --weights: a column is named twice")
-    names = options.columns or [name for name in table.names if name != options.weights]
-    if not names:
-        raise CommandError(f"{options.data}: has no column besides the weights")
-    found = {name: table.numbers(name) for name in asked + names}
-    text = [name for name, values in found.items() if values is None]
-    if text:
-        raise CommandError(f"{options.data}: column {_quoted(text)} is not numeric; leave it out by --columns")
-    weights = None if options.weights is None else found[options.weights]
-    return names, np.stack([found[name] for name in names], axis=1), weights  # type: ignore[misc]
-
-
-def _prepare(options: argparse.Namespace, names: list[str], values: np.ndarray, weights: Any) -> tuple[Any, Any, Any]:
-    """The model, the prepared rows, and the data frame they came from."""
-    import pandas
-
-    data = pandas.DataFrame(values, columns=names)
+def _prepare(options: argparse.Namespace, data: Any, weights: Any) -> tuple[Any, Any]:
+    """The model, and the prepared rows."""
+    model = MODELS[options.model].build(options)
     try:
-        family = jaxem.Gaussian(options.covariance)
-        mixture = options.model == "gaussian-mixture"
-        count = options.components if mixture else 1
-        model = jaxem.Mixture(family, count) if mixture else jaxem.Single(family)
         rows = jaxem.prepare(model, data, weights)
         check_informative(rows, model.n_states)
         if options.prior == "weak":
-            prior = jaxem.weak_prior(data, count, weights=weights)
-            model = jaxem.Mixture(family, count, prior=prior) if mixture else jaxem.Single(family, prior=prior.components)
+            prior = jaxem.weak_prior(data, model.n_states, weights=weights)
+            whole = hasattr(model, "n_components")
+            model = dataclasses.replace(model, prior=prior if whole else prior.components)
     except (TypeError, ValueError) as error:  # the library's own checks of what it is given
         raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error
-    return model, rows, data
+    if options.impute is not None:
+        _check_imputable(options, model, rows)
+    return model, rows
+
+
+def _check_imputable(options: argparse.Namespace, model: Any, rows: Any) -> None:
+    """Raises CommandError before the fit where the model fills in nothing."""
+    try:
+        jax.eval_shape(lambda: model.impute(model.init(0, rows), rows))
+    except (AttributeError, TypeError) as error:
+        raise CommandError(f"--impute: --model {options.model} does not fill in missing cells; leave it out") from error
 
 
 # output
@@ -237,20 +275,23 @@ def _write(options: argparse.Namespace, table: Table, model: Any, fitted: Fit, r
     """Writes what was asked for: all of it, or, where something fails, nothing."""
     with _writing() as stage:
         if options.output is not None:
-            content = {**report.document(model, fitted, data, weights=weights), **_settings(options)}
+            content = {**document(model, fitted, data, weights=weights), **_settings(options)}
             text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
             stage(options.output).write_text(text + "\n", encoding="utf-8")
         if options.impute is not None:
             filled = np.asarray(model.impute(fitted.params, rows))
-            columns = {name: filled[:, j] for j, name in enumerate(data.columns)}
+            columns = {name: filled[:, j] for j, name in enumerate(view_of(data, model=model).columns)}
             table.write(stage(options.impute), columns, is_parquet(options.impute))
         if options.plot is not None:
             _draw(stage(options.plot), options.plot, model, fitted, data, weights=weights)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line adds to `report.document`."""
+    """What the command line adds to `document`."""
+    chosen = {name: getattr(options, name) for name in catalogue.options_of(MODELS[options.model])}
     return {
+        "command_model": options.model,
+        "options": {flag(name): value for name, value in chosen.items() if value is not None},
         "jaxem_version": jaxem.__version__,
         "data": str(options.data),
         "weights_column": options.weights,
@@ -332,10 +373,6 @@ def _need(package: str) -> None:
         importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise CommandError(f"{package} is not installed: {EXTRA}") from error
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
 
 
 if __name__ == "__main__":

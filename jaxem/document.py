@@ -33,7 +33,7 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
     - status {name, sentence}, degenerate_components (collapsed, counted from 0), steps, passes, gap (Aitken estimate of what
       was left to gain), restarts [{log_likelihood, status}], dtype.
     """
-    view = view_of(data, names)
+    view = view_of(data, names, model=model)
     measured = criteria(model, fit, data, weights)
     family, status = getattr(model, "family", None), Status(int(fit.status))
     restarts = zip(plain(fit.restart_log_likelihoods), fit.restart_statuses, strict=True)

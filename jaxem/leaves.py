@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxem.domains import Domain, Positive, PositiveDefinite, Simplex, Unit
-from jaxem.view import INTERCEPT, View
+from jaxem.view import View
 
 SPREADS = ("covariance", "variance")  # leaves shown by their square roots
 
@@ -102,7 +102,7 @@ def states_of(model: Any, params: Any) -> tuple[np.ndarray | None, Any]:
     weights = getattr(params, "weights", None)
     own: Any = jax.tree.structure(model.family.domains)
     for name, domains in zip(model.domains._fields, model.domains, strict=True):
-        if jax.tree.structure(domains) == own and hasattr(domains, "_fields"):
+        if jax.tree.structure(domains) == own:
             return None if weights is None else np.asarray(weights, np.float64), getattr(params, name)
     raise TypeError(f"{type(model).__name__}: has no params of its family.")
 
@@ -119,9 +119,8 @@ def _axes(path: tuple[str, ...], shape: tuple[int, ...], domain: Domain, view: V
         last = place == len(shape) - 1
         if isinstance(domain, Simplex) and domain.event_ndim == 1 and last and len(shape) > 1:
             out.append(Axis("categories", _categories(view, here, size)))
-        elif view.gate is not None and "gate" in path[-1] and size in (len(view.gates), len(view.gates) + 1):
-            extra = (INTERCEPT,) if size > len(view.gates) else ()
-            out.append(Axis("gates", (*extra, *view.gates)))
+        elif "gate" in path:
+            out.append(Axis("gates", view.gates if size == len(view.gates) else tuple(map(str, range(size)))))
         elif view.regression and view.coefficients and size == len(view.coefficients) and "coefficients" not in kinds:
             out.append(Axis("coefficients", view.coefficients))
         elif view.regression and view.covariates and size == len(view.covariates) and "coefficients" not in kinds:

@@ -65,8 +65,8 @@ def lines_of(leaf: Leaf, view: View, states: int) -> Iterator[Line]:
     for place in np.ndindex(values.shape[1:]):
         column = values[(slice(None), *place)]
         if "categories" in leaf.kinds and len(place) == 2:
-            if not absent(leaf, view, *place):
-                yield _category(leaf, view, *place), column
+            if not absent(leaf, view, *place):  # what EM has brought next to 0 reads as 0
+                yield _category(leaf, view, *place), np.where(column < 5e-5, 0, column)
             continue
         named = [axis.names[i] for axis, i in zip(leaf.axes, place, strict=True) if not _obvious(axis.kind, view)]
         yield " ".join([title, ", ".join(named)]).strip(), column

@@ -24,7 +24,8 @@ from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, 
 from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
-    "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components", "plot_correlations",
-    "plot_densities", "plot_directions", "plot_history", "plot_loadings", "plot_means", "plot_missingness", "plot_numbers",
-    "plot_parameters", "plot_profiles", "plot_regression", "plot_responsibilities", "plot_survival", "plot_uncertainty", "uncertainty",
+    "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components",
+    "plot_correlations", "plot_densities", "plot_directions", "plot_history", "plot_loadings", "plot_means",
+    "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regression", "plot_responsibilities",
+    "plot_survival", "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from jaxem.result import Fit, Status
 from jaxem.view import View, view_of
 
 SAME = 1e-3  # log-likelihoods that differ by less stand for the same maximum
-SILENT = ("family", "prior", "n_components", "fixed", "tied", "frame", "kernel")  # fields of models and families that go without saying
+SILENT = ("family", "prior", "n_components", "fixed", "tied", "frame", "kernel")  # fields that are told elsewhere or not
 
 
 class Criteria(NamedTuple):
@@ -50,7 +50,7 @@ def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Se
     Raises:
         TypeError, ValueError: as the family's checks of its data, and `jaxem.view.view_of`.
     """
-    view = view_of(data, names)
+    view = view_of(data, names, model=model)
     measured = criteria(model, fit, data, weights)
     lines = [
         ("Model", describe(model)),
@@ -88,22 +88,15 @@ def describe(model: Any) -> str:
 
 def describe_family(family: Any) -> str:
     """The name of a family, with those that it is made of."""
-    inner = [value for value in inner_families(family).values()]
+    inner = list(inner_families(family).values())
     name = words_of(family)
     return f"{name} ({', '.join(describe_family(part) for part in inner)})" if inner else name
 
 
 def inner_families(family: Any) -> dict[str, Any]:
     """Families that a family is made of, by group."""
-    found: dict[str, Any] = {}
-    fields = dataclasses.fields(family) if dataclasses.is_dataclass(family) else ()
-    for field in fields:
-        value = getattr(family, field.name)
-        pairs = value.items() if isinstance(value, Mapping) else [(field.name, value)]
-        if isinstance(value, tuple) and value and all(isinstance(each, tuple) and len(each) == 2 for each in value):
-            pairs = value
-        found.update({str(name): part for name, part in pairs if hasattr(part, "log_prob") and hasattr(part, "maximize")})
-    return found
+    found = getattr(family, "families", None)
+    return {str(name): part for name, part in found.items()} if isinstance(found, Mapping) else {}
 
 
 def settings_of(thing: Any) -> dict[str, Any]:
@@ -115,7 +108,7 @@ def settings_of(thing: Any) -> dict[str, Any]:
             continue
         if isinstance(value, (np.ndarray, np.generic)) or (hasattr(value, "dtype") and hasattr(value, "shape")):
             value = np.asarray(value).item() if np.ndim(value) == 0 else np.asarray(value).tolist()
-        if isinstance(value, (str, int, float)) or (isinstance(value, tuple) and all(isinstance(v, (str, int, float)) for v in value)):
+        if all(isinstance(each, (str, int, float)) for each in (value if isinstance(value, tuple) else (value,))):
             out[field.name] = value
     return out
 

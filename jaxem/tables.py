@@ -31,6 +31,10 @@ class Table(Protocol):
         """(n,) float64, NaN where missing; None where the column is not numeric."""
         ...
 
+    def texts(self, name: str) -> list[str | None]:
+        """n cells as text, None where missing."""
+        ...
+
     def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
         """Writes the table with the missing cells of `columns` replaced by the values given, all else as it was."""
         ...
@@ -51,6 +55,11 @@ class TextTable:
             return np.array([_parse(row[j]) for row in self.rows], np.float64)
         except ValueError:
             return None
+
+    def texts(self, name: str) -> list[str | None]:
+        """See `Table`."""
+        j = self.names.index(name)
+        return [None if _is_missing(row[j]) else row[j].strip() for row in self.rows]
 
     def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
         """See `Table`; numbers are written in as many digits as give them back exactly."""
@@ -104,6 +113,11 @@ class ArrowTable:
         if types.is_boolean(kind):
             column = column.cast(pyarrow.int8())
         return column.cast(pyarrow.float64(), safe=False).to_numpy()
+
+    def texts(self, name: str) -> list[str | None]:
+        """See `Table`."""
+        cells = self.table.column(name).to_pylist()
+        return [None if cell is None or cell != cell or _is_missing(str(cell)) else str(cell) for cell in cells]
 
     def write(self, path: Path, columns: Mapping[str, np.ndarray], parquet: bool) -> None:
         """See `Table`; a column with holes that was not of a float type becomes float64."""

@@ -71,12 +71,17 @@ class View:
         return str(code) if names is None or code >= len(names) else names[code]
 
 
-def view_of(data: Any, names: Sequence[str] | None = None) -> View:
+def view_of(data: Any, names: Sequence[str] | None = None, *, model: Any = None) -> View:
     """The view of raw data; `names` are those of the columns of y.
+
+    A `model` whose family deals the columns of a data frame to groups says which column is whose.
 
     Raises:
         TypeError: prepared data, which no longer hold their columns. ValueError: another number of names than columns.
     """
+    dealt = getattr(getattr(model, "family", None), "_groups", None)
+    if dealt is not None and not isinstance(data, (Mapping, View, Rows)):
+        data = dealt(data)
     view = _read(data)
     if names is None:
         return view

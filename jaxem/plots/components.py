@@ -37,7 +37,7 @@ def plot_components(
         TypeError: a family whose rows have no mean and covariance.
     """
     components = components_of(model, params)
-    view = view_of(y, names)
+    view = view_of(y, names, model=model)
     if view.d == 1:
         return plot_densities(model, params, view, ax, weights=weights)
     ax, array, names = axes_or_new(ax), view.y, short(view.columns)

@@ -11,7 +11,7 @@ from jaxem.canvas import axes_or_new, colours, number_places, short
 from jaxem.leaves import states_of
 from jaxem.plots.data import bins_of
 from jaxem.plots.evaluate import column_densities, marginals
-from jaxem.view import View, view_of
+from jaxem.view import view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +33,8 @@ def plot_densities(
 
     The density is the family's own; other columns are taken as missing. A family of whole numbers is drawn by dots.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
-    shares, inner = states_of(model, params)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
+    shares, _ = states_of(model, params)
     part = next(part for part in marginals(model, params, view) if column in part.columns)
     grid, density, whole = column_densities(part, view, column)
     if shares is None:  # the states' probabilities change from row to row: their average
@@ -50,12 +50,13 @@ def plot_densities(
     several = density.shape[1] > 1
     if several:
         ax.plot(grid, density.sum(axis=1), color="#333333", lw=1, ls="--")
-    what = "Components" + (" and their sum (dashed)" if several else "")
+    what = "Components and their sum (dashed)" if several else "Data and fitted density"
     ax.set(xlabel=short(view.columns)[column], ylabel="probability" if whole else "density", title=what)
     finite = np.isfinite(density)
     if not finite.all() or density.max() > 20 * _tallest(ax):  # a spike would flatten all else
         ax.set_ylim(0, 1.5 * _tallest(ax))
-    _number(ax, grid, np.where(finite, density, 0).clip(max=ax.get_ylim()[1]))
+    if several:
+        _number(ax, grid, np.where(finite, density, 0).clip(max=ax.get_ylim()[1]))
     return ax
 
 

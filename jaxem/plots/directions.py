@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def direction_leaf(leaves: list[Leaf]) -> Leaf | None:
     """The leaf that holds a unit vector for each state."""
     for leaf in leaves:
-        if leaf.kinds == ("columns",) and np.allclose(np.linalg.norm(leaf.values, axis=-1), 1, atol=1e-4) and leaf.values.shape[1] > 1:
+        vector = leaf.kinds == ("columns",) and leaf.values.shape[1] > 1
+        if vector and np.allclose(np.linalg.norm(leaf.values, axis=-1), 1, atol=1e-4):
             return leaf
     return None
 
@@ -35,7 +36,7 @@ def plot_directions(model: Any, params: Any, data: Any, ax: Axes | None = None, 
     Raises:
         TypeError: params without a unit vector for each state.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
     leaf = direction_leaf(leaves_of(model, params, view))
     if leaf is None:
         raise TypeError(f"model: {type(model).__name__} has no directions to draw.")

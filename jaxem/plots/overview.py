@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Panel = Callable[["Axes"], Any]
-DENSITIES = 3  # columns drawn one by one
 
 
 def figure_overview(
@@ -64,7 +63,7 @@ def figure_overview(
         columns: the two columns that scatter plots show.
         truth: params that generated the data; with them the last panel compares, without it shows the params.
     """
-    view = view_of(data, names)
+    view = view_of(data, names, model=model)
     panels = _panels(model, fit, data, view, weights, columns, truth)
     across = 3 if len(panels) > 4 or len(panels) == 3 else min(len(panels), 2)
     down = -(-len(panels) // across)
@@ -129,9 +128,10 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
     if any(leaf.probability for leaf in leaves):
         out.append(lambda ax: plot_profiles(model, params, data, ax, names=names))
     numeric = [j for j in range(view.d) if not _coded(leaves, view, j)]
-    for column in numeric[: DENSITIES if len(numeric) <= DENSITIES else 2]:
+    for column in numeric[: 2 if model.n_states > 1 else 3]:
         if not view.regression and view.lower is None:
-            out.append(lambda ax, column=column: plot_densities(model, params, data, ax, column=column, names=names, weights=weights))
+            shown: dict[str, Any] = {"column": column, "names": names, "weights": weights}
+            out.append(lambda ax, shown=shown: plot_densities(model, params, data, ax, **shown))
     return out
 
 

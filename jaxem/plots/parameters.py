@@ -56,7 +56,7 @@ def plot_means(model: Any, params: Any, y: Any, ax: Axes | None = None, *, names
     Raises:
         TypeError: a family whose rows have no mean.
     """
-    mean, view = components_of(model, params).mean, view_of(y, names)
+    mean, view = components_of(model, params).mean, view_of(y, names, model=model)
     ax, array, names = axes_or_new(ax), view.y, short(view.columns)
     spread = np.nanstd(array, axis=0)
     scaled = (mean - np.nanmean(array, axis=0)) / np.where(spread > 0, spread, 1)
@@ -86,7 +86,7 @@ def plot_coefficients(model: Any, params: Any, data: Any, ax: Axes | None = None
     Raises:
         TypeError: params without coefficients of covariates.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
     leaf = coefficient_leaf(leaves_of(model, params, view))
     if leaf is None or view.x is None:
         raise TypeError(f"model: {type(model).__name__} has no coefficients to draw.")
@@ -104,10 +104,25 @@ def coefficient_leaf(leaves: list[Leaf]) -> Leaf | None:
     return next((leaf for leaf in leaves if "coefficients" in leaf.kinds and leaf.values.size), None)
 
 
+DOTS = 7  # states that are drawn as dots
+
+
 def draw_dots(ax: Axes, values: np.ndarray, names: Sequence[str], label: str, title: str) -> Axes:
-    """Values (K, m) as dots, one line a name, the states beside each other."""
+    """Values (K, m) as dots, one line a name, the states beside each other; beyond seven states as a map.
+
+    Positive values of very different sizes are on a log scale. The map shows each line in units of its largest size.
+    """
     states, count = values.shape
-    ax.axvline(0, color=GREY, lw=1, zorder=0)
+    if states > DOTS:
+        largest = np.abs(values).max(axis=0)
+        ax.set(title=title, xlabel="component")
+        scaled = (values / np.where(largest > 0, largest, 1)).T
+        return draw_map(ax, scaled, 1.0, f"{label}, in units of the line's largest", [str(k) for k in range(states)], names)
+    if values.min() > 0 and values.max() > 100 * values.min():
+        ax.set_xscale("log")
+    else:
+        ax.axvline(0, color=GREY, lw=1, zorder=0)
+        ax.locator_params(axis="x", nbins=5)
     for k, colour in enumerate(colours(states)):
         place = np.arange(count) + (0.6 * (k + 0.5) / states - 0.3)
         style: dict[str, Any] = {"marker": MARKERS[k % len(MARKERS)], "ls": "none", "ms": 6, "color": colour}
@@ -115,10 +130,9 @@ def draw_dots(ax: Axes, values: np.ndarray, names: Sequence[str], label: str, ti
     for line in range(count - 1):
         ax.axhline(line + 0.5, color="#eeeeee", lw=0.8, zorder=0)
     name_ticks(ax.yaxis, names)
-    ax.set(ylim=(count - 0.4, -0.6), xlabel=label, title=title)
     ax.margins(x=0.1)
-    ax.locator_params(axis="x", nbins=5)
-    return legend_below(ax) if 1 < states <= 7 else ax
+    ax.set(ylim=(count - 0.4, -0.6), xlabel=label, title=title)
+    return legend_below(ax) if states > 1 else ax
 
 
 def plot_loadings(
@@ -129,7 +143,7 @@ def plot_loadings(
     Raises:
         TypeError: params without loadings.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
     leaf = loading_leaf(leaves_of(model, params, view))
     if leaf is None:
         raise TypeError(f"model: {type(model).__name__} has no loadings to draw.")
@@ -151,36 +165,18 @@ def plot_numbers(model: Any, params: Any, data: Any, ax: Axes | None = None, *, 
     Raises:
         TypeError: params without such a leaf.
     """
-    view = view_of(data, names)
+    view = view_of(data, names, model=model)
     leaf = number_leaf(leaves_of(model, params, view))
     if leaf is None:
         raise TypeError(f"model: {type(model).__name__} has no params by column to draw.")
     values = leaf.values.reshape(len(leaf.values), -1)
     kept = short(leaf.axes[0].names) if leaf.axes else [leaf.title]
-    ax = axes_or_new(ax)
-    if np.size(values) and values.min() > 0 and values.max() > 100 * values.min():
-        ax.set_xscale("log")
-        drawn = draw_dots_log(ax, values, kept, leaf.title)
-    else:
-        drawn = draw_dots(ax, values, kept, leaf.title, plural(leaf.title).capitalize())
-    return drawn
-
-
-def draw_dots_log(ax: Axes, values: np.ndarray, names: Sequence[str], label: str) -> Axes:
-    """As `draw_dots`, for positive values of very different sizes."""
-    states, count = values.shape
-    for k, colour in enumerate(colours(states)):
-        place = np.arange(count) + (0.6 * (k + 0.5) / states - 0.3)
-        style: dict[str, Any] = {"marker": MARKERS[k % len(MARKERS)], "ls": "none", "ms": 6, "color": colour}
-        ax.plot(values[k], place, label=f"component {k}" if states > 1 else None, zorder=3, **style)
-    name_ticks(ax.yaxis, names)
-    ax.set(ylim=(count - 0.4, -0.6), xlabel=label, title=plural(label).capitalize())
-    return legend_below(ax) if 1 < states <= 7 else ax
+    return draw_dots(axes_or_new(ax), values, kept, leaf.title, plural(leaf.title).capitalize())
 
 
 def number_leaf(leaves: list[Leaf]) -> Leaf | None:
     """The first leaf with one number for each state and column, or for each state."""
-    inner = [leaf for leaf in leaves if not (len(leaf.path) == 1 and leaf.name == "weights") and leaf.name != "gate"]
+    inner = [leaf for leaf in leaves if not (len(leaf.path) == 1 and leaf.name == "weights") and "gate" not in leaf.path]
     by_column = [leaf for leaf in inner if leaf.kinds in (("columns",), ("numbers",))]
     alone = [leaf for leaf in inner if leaf.kinds == ()]
     return next(iter(by_column + alone), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def plot_profiles(model: Any, params: Any, data: Any, ax: Axes | None = None, *,
     Raises:
         TypeError: params without probabilities of the data.
     """
-    view = view_of(data, names)
+    view = view_of(data, names, model=model)
     ax = axes_or_new(ax)
     leaves = [leaf for leaf in leaves_of(model, params, view) if leaf.probability]
     if not leaves:
@@ -46,19 +47,16 @@ def _items(leaves: list[Leaf], view: View) -> tuple[dict[str, list[Any]], dict[s
         for j, name in enumerate(leaf.axes[0].names):
             column = view.columns.index(name)
             if leaf.values.ndim == 2:  # (K, d) probability of 1
-                codes, row = [1], lambda code, leaf=leaf, j=j: leaf.values[:, j]  # noqa: ARG005
+                each = {1: leaf.values[:, j]}
             else:
-                codes = [c for c in range(leaf.values.shape[2]) if not absent(leaf, view, j, c)]
-
-                def row(code: int, leaf: Leaf = leaf, j: int = j) -> np.ndarray:
-                    return leaf.values[:, j, code]
-
-            for code in codes:
+                codes = range(leaf.values.shape[2])
+                each = {code: leaf.values[:, j, code] for code in codes if not absent(leaf, view, j, code)}
+            for code, row in each.items():
                 titles["all"].append(f"{name} = {view.category(column, code)}")
-                rows["all"].append(row(code))
-            two = len(codes) <= 2
-            titles["second"].append(f"{name} = {view.category(column, codes[-1])}" if two else None)
-            rows["second"].append(row(codes[-1]))
+                rows["all"].append(row)
+            last = max(each)
+            titles["second"].append(f"{name} = {view.category(column, last)}" if len(each) <= 2 else None)
+            rows["second"].append(each[last])
     return titles, {key: np.stack(value) for key, value in rows.items()}
 
 
@@ -75,7 +73,8 @@ def _draw_lines(ax: Axes, titles: list[str], values: np.ndarray, shares: list[st
         label = f"class {shares[k]}" if len(shares) > 1 else None
         ax.plot(place, values[:, k], color=colour, marker=MARKERS[k], ms=6, lw=1.2, label=label, clip_on=False, zorder=3)
     common = _common_ending(titles)
-    ax.set(xlim=(-0.4, len(titles) - 0.6), ylim=(0, 1), ylabel=f"probability of{common or ' the category'}", xlabel="item")
+    what = repr(common.removeprefix(" = ")) if common else "the category"
+    ax.set(xlim=(-0.4, len(titles) - 0.6), ylim=(0, 1), ylabel=f"probability of {what}", xlabel="item")
     ax.set_title("Profiles of the classes" if len(shares) > 1 else "Profile")
     ax.grid(axis="y", color="#e5e5e5", lw=0.7)
     name_across(ax, short([title.removesuffix(common) for title in titles] if common else titles))
@@ -97,6 +96,9 @@ def _common_ending(titles: list[str]) -> str:
 
 
 def _draw_map(ax: Axes, titles: list[str], values: np.ndarray, shares: list[str]) -> Axes:
+    for line, (title, after) in enumerate(pairwise(titles)):
+        if title[: title.rindex(" = ")] != after[: after.rindex(" = ")]:
+            ax.axhline(line + 0.5, color="white", lw=2)
     image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
     if len(titles) <= 14 and len(shares) <= 6:
         for (i, j), value in np.ndenumerate(values):
@@ -104,5 +106,5 @@ def _draw_map(ax: Axes, titles: list[str], values: np.ndarray, shares: list[str]
     ax.figure.colorbar(image, ax=ax, label="probability")
     name_ticks(ax.xaxis, shares if len(shares) <= 4 else [str(k) for k in range(len(shares))])
     name_ticks(ax.yaxis, short(titles))
-    ax.set(xlabel="class", title="Profiles of the classes")
+    ax.set(xlabel="class", title="Profiles of the classes" if len(shares) > 1 else "Profile")
     return ax

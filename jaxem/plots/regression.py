@@ -30,7 +30,7 @@ def plot_regression(
     Raises:
         TypeError: data without covariates.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
     if not view.regression:
         raise TypeError(f"data: found {type(data).__name__}; give a Regression.")
     top = np.asarray(model.posterior(params, data)).argmax(axis=1)
@@ -66,7 +66,7 @@ def _draw_means(ax: Axes, grid: np.ndarray, means: np.ndarray) -> None:
     for k, colour in enumerate(colours(means.shape[1])):
         ax.plot(grid, means[:, k], color="white", lw=4, zorder=3)
         ax.plot(grid, means[:, k], color=colour, lw=2, zorder=4)
-        at = int(round((0.15 + 0.7 * (k + 0.5) / means.shape[1]) * (len(grid) - 1)))
+        at = round((0.15 + 0.7 * (k + 0.5) / means.shape[1]) * (len(grid) - 1))
         ends.append((grid[at], means[at, k]))
     if means.shape[1] > 1:
         number_places(ax, np.array(ends))
@@ -111,7 +111,8 @@ def _draw_rows(ax: Axes, x: np.ndarray, view: View, top: np.ndarray, states: int
         for kind, marker in SHAPES.items():
             if (kinds == kind).any():
                 words = {"exact": "exact", "left": "at most", "right": "at least", "interval": "within"}[kind]
-                style = {"marker": "|" if kind == "interval" else marker, "ls": "none", "color": COLOURS[0] if states == 1 else "#333333"}
+                colour = COLOURS[0] if states == 1 else "#333333"
+                style = {"marker": "|" if kind == "interval" else marker, "ls": "none", "color": colour}
                 ax.plot([], [], label=f"{words} ({(kinds == kind).sum()})", mfc="none" if kind != "exact" else None, **style)
 
 

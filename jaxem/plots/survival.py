@@ -34,7 +34,7 @@ def plot_survival(model: Any, params: Any, data: Any, ax: Axes | None = None, *,
     The data's curve is the self-consistent one: Kaplan and Meier's for exact and right-censored times (Efron 1967), Turnbull's
     (1976) where there are intervals.
     """
-    ax, view = axes_or_new(ax), view_of(data, names)
+    ax, view = axes_or_new(ax), view_of(data, names, model=model)
     groups = _groups(view)
     latest = _latest(view)
     grid = np.linspace(0, latest, STEPS)[1:]

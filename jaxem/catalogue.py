@@ -1,0 +1,261 @@
+"""The models that the command line knows by name, as data: what each is, the options that it takes, how it is built.
+
+Families are found in `jaxem.families`, so that a new one can be fitted without a change here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jaxem
+from jaxem import families
+from jaxem.leaves import kebab
+
+DISTRIBUTIONS = ("exponential", "weibull", "lognormal", "loglogistic")  # of survival times
+ROTATIONS = ("none", "varimax", "quartimax", "promax", "oblimin")
+
+
+class CommandError(Exception):
+    """What the user can put right, in one line."""
+
+
+class Model(NamedTuple):
+    """One named model of the command line."""
+
+    says: str  # in one line
+    build: Callable[[Namespace], Any]
+    data: str = "matrix"  # what rows are: "matrix", "labels", "regression", "limits" (cut-off responses), "truncated", "interval", "any"
+    needs: tuple[str, ...] = ()  # options without which it cannot be built
+    takes: tuple[str, ...] = ()  # further options, besides those of its data and the common ones
+
+
+DATA_OPTIONS = {  # what each kind of data takes
+    "matrix": ("columns",),
+    "labels": ("columns",),
+    "regression": ("response", "covariates", "no_intercept", "offset"),
+    "limits": ("response", "covariates", "no_intercept", "offset", "left", "right"),
+    "truncated": ("response", "covariates", "no_intercept", "offset", "left", "right"),
+    "interval": ("time", "event", "lower_column", "upper_column", "entry", "covariates", "no_intercept"),
+    "any": (
+        "columns", "response", "covariates", "no_intercept", "offset", "time", "event", "lower_column", "upper_column", "entry",
+    ),
+}  # fmt: skip
+
+
+def family_names() -> dict[str, type]:
+    """Families by their names in kebab case, for instance "negative-binomial"."""
+    found = {}
+    for name in families.__all__:
+        member = getattr(families, name)
+        if isinstance(member, type) and hasattr(member, "maximize") and dataclasses.is_dataclass(member):
+            found[kebab(name)] = member
+    return found
+
+
+def family_named(name: str, options: Namespace, **given: Any) -> Any:
+    """A family with the settings given and those of --option.
+
+    Raises:
+        CommandError: no such family, or no such setting.
+    """
+    known = family_names()
+    if name not in known:
+        raise CommandError(f"--family: found {name!r}; use one of {', '.join(sorted(known))}")
+    return settled(known[name], {k: v for k, v in given.items() if v is not None}, options, f"--family {name}")
+
+
+def settled(kind: type, given: Mapping[str, Any], options: Namespace, who: str) -> Any:
+    """`kind(**given)` with the settings of --option, which win.
+
+    Raises:
+        CommandError: an unknown setting, or a value that `kind` refuses.
+    """
+    fields = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    settings = dict(options.option or {})
+    unknown = [name for name in settings if name not in fields]
+    if unknown:
+        takes = f"it takes {', '.join(fields)}" if fields else "it takes none"
+        raise CommandError(f"--option {unknown[0]}: {who} has no such setting; {takes}")
+    try:
+        return kind(**{**given, **settings})
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{who}: {error}") from error
+
+
+def value_of(text: str) -> Any:
+    """The value of a setting: a number, true or false, null, values between commas, else text."""
+    if "," in text:
+        return tuple(value_of(part) for part in text.split(","))
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _gaussian(options: Namespace) -> Any:
+    return family_named("gaussian", options, covariance=options.covariance)
+
+
+def _mixture(family: Callable[[Namespace], Any]) -> Callable[[Namespace], Any]:
+    return lambda options: jaxem.Mixture(family(options), options.components)
+
+
+def _single(name: str, **given: str) -> Callable[[Namespace], Any]:
+    """One family; `given` maps its settings to options."""
+
+    def build(options: Namespace) -> Any:
+        return jaxem.Single(family_named(name, options, **{own: getattr(options, option) for own, option in given.items()}))
+
+    return build
+
+
+def _any_family(options: Namespace) -> Any:
+    return family_named(options.family, options)
+
+
+def _regression(options: Namespace) -> Any:
+    """The family of --family: "poisson" means poisson-regression."""
+    name, known = options.family or "linear", family_names()
+    kinds = sorted(each.removesuffix("-regression") for each in known if each.endswith("-regression"))
+    if name.removesuffix("-regression") not in kinds:
+        raise CommandError(f"--family: found {name!r}; a regression is one of {', '.join(kinds)}")
+    given = {"lower": options.left, "upper": options.right} if "truncated" in name else {}
+    return family_named(f"{name.removesuffix('-regression')}-regression", options, **given)
+
+
+def _experts(options: Namespace) -> Any:
+    return jaxem.MixtureOfExperts(_regression(options), options.components)
+
+
+def _factors(model: str) -> Callable[[Namespace], Any]:
+    def build(options: Namespace) -> Any:
+        kind = getattr(jaxem, model)
+        return settled(kind, {}, options, f"--model {kebab(model)}") if options.factors is None else kind(options.factors)
+
+    return build
+
+
+MIXED = ("components",)
+MODELS: dict[str, Model] = {
+    "gaussian-mixture": Model(
+        "mixture of Gaussians; missing cells are allowed", _mixture(_gaussian), needs=MIXED, takes=("covariance", "prior")
+    ),
+    "gaussian": Model(
+        "one multivariate Gaussian with missing cells", lambda o: jaxem.Single(_gaussian(o)), takes=("covariance", "prior")
+    ),
+    "mixture": Model("mixture of any family", _mixture(_any_family), "any", ("components", "family")),
+    "single": Model("one family by itself", lambda o: jaxem.Single(_any_family(o)), "any", ("family",)),
+    "latent-class": Model(
+        "latent class analysis: columns of labels, independent within a class",
+        _mixture(lambda o: family_named("categorical", o)), "labels", MIXED,
+    ),
+    "student-t": Model("one multivariate t: a Gaussian that outliers cannot move", _single("student-t"), takes=()),
+    "student-t-mixture": Model("mixture of multivariate t", _mixture(lambda o: family_named("student-t", o)), needs=MIXED),
+    "factor-analysis": Model("factor analysis with q factors", _factors("FactorAnalysis"), needs=("factors",), takes=("rotation",)),
+    "probabilistic-pca": Model(
+        "probabilistic principal component analysis", _factors("ProbabilisticPCA"), needs=("factors",), takes=("rotation",)
+    ),
+    "mixture-of-factor-analysers": Model(
+        "mixture of Gaussians whose covariances have q factors",
+        _mixture(lambda o: family_named("factor-gaussian", o, q=o.factors)), needs=("components", "factors"),
+    ),
+    "linear-regression": Model("linear regression", _single("linear-regression"), "regression", ("response",)),
+    "logistic-regression": Model("regression of a response 0 or 1", _single("logistic-regression"), "regression", ("response",)),
+    "poisson-regression": Model("regression of counts", _single("poisson-regression"), "regression", ("response",)),
+    "t-regression": Model("linear regression with t errors", _single("t-regression"), "regression", ("response",)),
+    "mixture-regression": Model(
+        "mixture of regressions: --family linear (default), logistic, poisson, t", _mixture(_regression), "regression",
+        ("components", "response"), ("family",),
+    ),
+    "mixture-of-experts": Model(
+        "mixture of regressions whose shares depend on --gate columns", _experts, "regression",
+        ("components", "response", "gate"), ("family",),
+    ),
+    "tobit": Model(
+        "linear regression of a response cut off at --left (default 0) or --right",
+        _single("censored-regression"), "limits", ("response",),
+    ),
+    "truncated-regression": Model(
+        "linear regression where rows beyond --left (default 0) or --right are not in the data",
+        _single("truncated-regression", lower="left", upper="right"), "truncated", ("response",),
+    ),
+    "survival": Model(
+        "times until an event, exact, right-, left- or interval-censored: --time and --event, or --lower-column and --upper-column",
+        _single("censored-regression", distribution="distribution"), "interval", (), ("distribution",),
+    ),
+}  # fmt: skip
+
+
+def options_of(model: Model) -> tuple[str, ...]:
+    """Options that a model takes besides the common ones, those it needs first."""
+    rest = [name for name in (*model.takes, *DATA_OPTIONS[model.data]) if name not in model.needs]
+    return (*model.needs, *dict.fromkeys(rest))
+
+
+def flag(name: str) -> str:
+    """ "lower_column" -> "--lower-column"."""
+    return "--" + name.replace("_", "-")
+
+
+def listing() -> str:
+    """All models with one line each and the options that they need (first) and take."""
+    lines = []
+    for name, model in MODELS.items():
+        needs = " ".join(flag(each) for each in model.needs)
+        takes = " ".join(f"[{flag(each)}]" for each in options_of(model) if each not in model.needs)
+        lines.append(f"{name}\n    {model.says}\n    {' '.join(filter(None, [needs, takes]))}")
+    known = ", ".join(sorted(family_names()))
+    return "\n".join([*lines, "", f"--family takes: {known}", "--option NAME=VALUE gives a family any other setting of its own."])
+
+
+
+def check_options(options: Namespace) -> None:
+    """Fills in what depends on the model; raises CommandError where it lacks an option, or has one that it does not take."""
+    name, chosen = options.model, MODELS[options.model]
+    takes = options_of(chosen)
+    every = {each for model in MODELS.values() for each in options_of(model)}
+    foreign = [each for each in sorted(every) if getattr(options, each) is not None and each not in takes]
+    if foreign:
+        known = ", ".join(map(flag, takes))
+        raise CommandError(f"{flag(foreign[0])}: --model {name} does not take it; it takes {known} (see jaxem models)")
+    for each in chosen.needs:
+        if getattr(options, each) is None:
+            raise CommandError(f"{flag(each)}: --model {name} needs it; {_REMEDY[each]}")
+    if "time" in takes:
+        _check_times(options, chosen.data == "interval")
+    if "left" in takes and options.left is None and options.right is None:
+        options.left = 0.0
+    if options.left is not None and options.right is not None and not options.left < options.right:
+        raise CommandError(f"--left, --right: found {options.left:g} and {options.right:g}; the left limit must be the smaller")
+    if chosen.data == "interval" and "distribution" in takes and options.distribution is None:
+        options.distribution = "weibull"
+    if options.response is not None and options.columns is not None:
+        raise CommandError("--columns: a regression takes --response and --covariates; leave --columns out")
+
+
+_REMEDY = {
+    "components": "a mixture needs a number of components; say how many, for instance --components 3",
+    "response": "say which column is the response, for instance --response y",
+    "family": "say what a row looks like given its component, for instance --family poisson",
+    "factors": "say how many factors, for instance --factors 2",
+    "gate": "say which columns move the shares, for instance --gate age (or choose --model mixture-regression)",
+}
+
+
+def _check_times(options: Namespace, needed: bool) -> None:
+    ends = (options.lower_column, options.upper_column)
+    if options.time is None and ends == (None, None):
+        if needed:
+            raise CommandError("--time: say which column holds the times (and --event), or give --lower-column and --upper-column")
+        if options.event is not None or options.entry is not None:
+            raise CommandError("--event, --entry: belong to --time; give it too")
+    elif options.time is not None and ends != (None, None):
+        raise CommandError("--time, --lower-column: give one or the other")
+    elif options.time is None and None in ends:
+        raise CommandError("--lower-column, --upper-column: give both")
+    elif options.time is None and options.event is not None:
+        raise CommandError("--event: belongs to --time; with --lower-column and --upper-column leave it out")

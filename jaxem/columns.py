@@ -1,0 +1,174 @@
+"""The columns that the options of the command line name -> the raw data that a model takes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxem.catalogue import MODELS, CommandError, flag
+from jaxem.inputs import Interval, Regression
+from jaxem.tables import Table
+
+NAMED = ("columns", "covariates", "gate")  # options that name several columns
+ONE = ("weights", "response", "offset", "time", "event", "lower_column", "upper_column", "entry")  # and one
+
+
+def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]:
+    """Raw data for the model that the options ask for, and the row weights.
+
+    Raises:
+        CommandError: unknown, repeated or missing columns, and columns of text where numbers are needed.
+    """
+    source = _Source(options, table)
+    weights = None if options.weights is None else source.numbers(options.weights)
+    kind = MODELS[options.model].data
+    if kind == "any":
+        timed = options.time is not None or options.lower_column is not None
+        kind = "interval" if timed else "regression" if options.response is not None else "matrix"
+    if kind in ("matrix", "labels"):
+        return source.matrix(labels=kind == "labels"), weights
+    if kind == "interval":
+        y = source.times()
+        if options.covariates is None:
+            options.covariates = []
+        bare = not options.covariates and not options.no_intercept and MODELS[options.model].data == "any"
+        return (y if bare else source.regression(y)), weights
+    y = source.series(options.response)
+    return source.regression(_cut(options, y) if kind == "limits" else y), weights
+
+
+class _Source:
+    """A table whose columns are asked for by options."""
+
+    def __init__(self, options: Namespace, table: Table):
+        self.options, self.table = options, table
+        asked: list[str] = []
+        for name in NAMED:
+            asked += getattr(options, name) or []
+        asked += [getattr(options, name) for name in ONE if getattr(options, name) is not None]
+        unknown = list(dict.fromkeys(name for name in asked if name not in table.names))
+        if unknown:
+            raise CommandError(f"{options.data}: there is no column {quoted(unknown)}; found {quoted(table.names)}")
+        twice = [name for name in dict.fromkeys(asked) if asked.count(name) > 1]
+        shared = set(options.gate or []) & set(options.covariates or [])  # a covariate may also move the shares
+        if [name for name in twice if name not in shared]:
+            raise CommandError(f"{', '.join(map(flag, self._flags(twice)))}: a column is named twice")
+        self.spoken = asked
+
+    def _flags(self, columns: list[str]) -> list[str]:
+        several = [name for name in NAMED if set(getattr(self.options, name) or []) & set(columns)]
+        return several + [name for name in ONE if getattr(self.options, name) in columns]
+
+    def numbers(self, name: str) -> np.ndarray:
+        values = self.table.numbers(name)
+        if values is None:
+            raise CommandError(f"{self.options.data}: column {name!r} is not numeric; it has to be here")
+        return values
+
+    def series(self, name: str) -> Any:
+        import pandas
+
+        return pandas.Series(self.numbers(name), name=name)
+
+    def matrix(self, labels: bool) -> Any:
+        """A data frame of the columns to fit: numbers where they are, else text; with `labels`, categories."""
+        import pandas
+
+        options = self.options
+        names = options.columns or [name for name in self.table.names if name not in self.spoken]
+        if not names:
+            raise CommandError(f"{options.data}: has no column besides the weights")
+        found = {}
+        for name in names:
+            values = self.table.numbers(name)
+            if labels or (values is None and options.family == "categorical"):
+                found[name] = _categories(self.table.texts(name), values)
+            elif values is None:
+                raise CommandError(f"{options.data}: column {name!r} is not numeric; leave it out by --columns")
+            else:
+                found[name] = values
+        return pandas.DataFrame(found)
+
+    def regression(self, y: Any) -> Regression:
+        options = self.options
+        names = options.covariates
+        if names is None:
+            names = [name for name in self.table.names if name not in self.spoken]
+        gate = None if not options.gate else self.design(options.gate, "--gate")
+        offset = None if options.offset is None else self.numbers(options.offset)
+        return Regression(y, self.design(names, "--covariates"), not options.no_intercept, offset, gate)
+
+    def design(self, names: Sequence[str], option: str) -> Any:
+        """Numbers as they are; text as an indicator of each label but the first in sorted order."""
+        import pandas
+
+        found: dict[str, np.ndarray] = {}
+        for name in names:
+            values = self.table.numbers(name)
+            if values is not None:
+                found[name] = values
+                holes = np.isnan(values)
+            else:
+                texts = self.table.texts(name)
+                holes = np.array([text is None for text in texts])
+                labels = sorted({text for text in texts if text is not None})
+                if len(labels) > max(20, len(texts) // 10):
+                    raise CommandError(f"{self.options.data}: column {name!r} has {len(labels)} labels; leave it out by {option}")
+                found.update({f"{name} = {label}": np.array([text == label for text in texts], np.float64) for label in labels[1:]})
+            if holes.any():
+                raise CommandError(
+                    f"{self.options.data}: covariate {name!r} has {int(holes.sum())} missing cells; fill or drop these rows, "
+                    f"or leave it out by {option}"
+                )
+        return pandas.DataFrame(found) if found else None
+
+    def times(self) -> Interval:
+        """Times with their ends: from --time and --event, or from --lower-column and --upper-column."""
+        import pandas
+
+        options = self.options
+        if options.time is not None:
+            time = self.numbers(options.time)
+            event = np.ones(len(time)) if options.event is None else self.numbers(options.event)
+            if not np.isin(event[~np.isnan(event)], (0, 1)).all():
+                raise CommandError(f"{options.data}: column {options.event!r} must hold 1 (event) or 0 (censored)")
+            lower, upper, name = time, np.where(event == 1, time, np.inf), options.time
+            upper = np.where(np.isnan(event) | np.isnan(time), np.nan, upper)
+            lower = np.where(np.isnan(upper), np.nan, lower)
+        else:
+            lower, upper = self.numbers(options.lower_column), self.numbers(options.upper_column)
+            known = ~(np.isnan(lower) & np.isnan(upper))  # an empty end is no end
+            lower = np.where(known & np.isnan(lower), -np.inf, lower)
+            upper = np.where(known & np.isnan(upper), np.inf, upper)
+            name = "time"
+        entry = None if options.entry is None else self.numbers(options.entry)
+        return Interval(pandas.Series(lower, name=name), pandas.Series(upper, name=name), entry)
+
+
+def _categories(texts: list[str | None], values: np.ndarray | None) -> Any:
+    """A pandas categorical, its labels in the order of their numbers or letters."""
+    import pandas
+
+    seen = {text for text in texts if text is not None}
+    order = sorted(seen) if values is None else sorted(seen, key=lambda text: (float(text), text))
+    return pandas.Categorical(texts, categories=order)
+
+
+def _cut(options: Namespace, y: Any) -> Interval:
+    """Responses at or beyond a limit are known only to lie beyond it."""
+    import pandas
+
+    values = y.to_numpy()
+    left = -np.inf if options.left is None else options.left
+    right = np.inf if options.right is None else options.right
+    lower = np.where(values <= left, -np.inf, np.where(values >= right, right, values))
+    upper = np.where(values >= right, np.inf, np.where(values <= left, left, values))
+    return Interval(pandas.Series(lower, name=y.name), pandas.Series(upper, name=y.name))
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Names in quotes, the first twenty."""
+    return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")

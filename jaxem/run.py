@@ -11,10 +11,9 @@ import numpy as np
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.data import Rows
 from jaxem.result import Status, Stop
+from jaxem.rounding import resolution, rounding
 
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
-ROUNDING = 32  # see `rounding`
-RESOLUTION = 4  # see `resolution`
 TRUSTED = 0.1  # rounding of a row's log-density beyond which small changes of the objective mean nothing
 STALLS = 3  # steps in a row that show no gain, after which nothing more can be measured
 
@@ -58,21 +57,6 @@ def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algori
         stride=zero + 1,
         degenerate=collapsed,
     )
-
-
-def rounding(model: Any, params: Any, objective: jax.Array, rows: Rows) -> jax.Array:
-    """How much of a change of the objective may be rounding: 32 eps (|objective| + magnitude times sum of weights).
-
-    A row's log-density is a sum of terms of order `model.magnitude(params, rows)`, each rounded to eps. The roundings of the
-    params' own transforms are the same in every row, so errors add up like n, not like its root; totals are compensated.
-    """
-    eps = jnp.finfo(rows.dtype).eps
-    return ROUNDING * eps * (jnp.abs(objective) + model.magnitude(params, rows) * rows.weights.sum())
-
-
-def resolution(objective: jax.Array, rows: Rows) -> jax.Array:
-    """The least change that the objective can show at its best: 4 eps (|objective| + d sum of weights)."""
-    return RESOLUTION * jnp.finfo(rows.dtype).eps * (jnp.abs(objective) + rows.d * rows.weights.sum())
 
 
 def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) -> Run:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxem import domains
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.model import Expectation
+from jaxem.rounding import rounding
 
 HALVINGS = 30  # a step of 2^-30 that still lowers the objective is a matter of rounding
 
@@ -66,6 +67,8 @@ def guarded(model: Any, params: Any, target: Any, objective: jax.Array, data: An
     After `HALVINGS` the last point is taken: it differs from `params` by rounding.
     """
 
+    slack = rounding(model, params, objective, data) / 4  # a quarter of what the driver takes for a fall
+
     def attempt(fraction: jax.Array) -> tuple[Any, Expectation]:
         candidate = domains.between(model.domains, params, target, fraction)
         return candidate, model.localize(candidate, data).e_step(candidate, data)
@@ -73,7 +76,6 @@ def guarded(model: Any, params: Any, target: Any, objective: jax.Array, data: An
     def rejected(carry: tuple[Any, Expectation, jax.Array]) -> jax.Array:
         candidate, known, tried = carry
         worth = known.log_likelihood + model.log_prior(candidate)
-        slack = 4 * jnp.finfo(objective.dtype).eps * jnp.abs(objective)
         return ~(worth >= objective - slack) & (tried <= HALVINGS)
 
     def halve(carry: tuple[Any, Expectation, jax.Array]) -> tuple[Any, Expectation, jax.Array]:

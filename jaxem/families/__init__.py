@@ -1,8 +1,28 @@
 """What one observation looks like given its discrete state: one file a family."""
 
+from jaxem.families.bernoulli import Bernoulli, BernoulliParams
 from jaxem.families.categorical import Categorical, CategoricalParams
+from jaxem.families.exponential import Exponential, ExponentialParams
+from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
+from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialParams
 from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.product import Product
 
-__all__ = ["Categorical", "CategoricalParams", "Gaussian", "GaussianParams", "Poisson", "PoissonParams", "Product"]
+__all__ = [
+    "Bernoulli",
+    "BernoulliParams",
+    "Categorical",
+    "CategoricalParams",
+    "Exponential",
+    "ExponentialParams",
+    "Gamma",
+    "GammaParams",
+    "Gaussian",
+    "GaussianParams",
+    "NegativeBinomial",
+    "NegativeBinomialParams",
+    "Poisson",
+    "PoissonParams",
+    "Product",
+]

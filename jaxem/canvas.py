@@ -37,13 +37,13 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return new_figure((5.5, 4.5)).add_subplot() if ax is None else ax
 
 
-def legend_below(ax: Axes) -> Axes:
-    """A legend under the axis label, where it covers nothing."""
+def legend_below(ax: Axes, down: float = LABEL_INCHES) -> Axes:
+    """A legend `down` inches below the axes: under tick labels and axis label, where it covers nothing."""
     from matplotlib.transforms import ScaledTranslation
 
     _, texts = ax.get_legend_handles_labels()
     across = max(1, min(len(texts), PANEL // (max(map(len, texts), default=0) + HANDLE)))
-    below = ax.transAxes + ScaledTranslation(0, -LABEL_INCHES, ax.figure.dpi_scale_trans)
+    below = ax.transAxes + ScaledTranslation(0, -down, ax.figure.dpi_scale_trans)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below}
     ax.legend(ncols=across, frameon=False, fontsize="small", **place)
     return ax

@@ -28,7 +28,7 @@ class Model(NamedTuple):
 
     says: str  # in one line
     build: Callable[[Namespace], Any]
-    data: str = "matrix"  # what rows are: "matrix", "labels", "regression", "limits" (cut-off responses), "truncated", "interval", "any"
+    data: str = "matrix"  # what rows are, a key of DATA_OPTIONS
     needs: tuple[str, ...] = ()  # options without which it cannot be built
     takes: tuple[str, ...] = ()  # further options, besides those of its data and the common ones
 

@@ -211,9 +211,10 @@ def _run_models(options: argparse.Namespace) -> int:
 
 def _run_fit(options: argparse.Namespace) -> int:
     _check_options(options)
+    model = MODELS[options.model].build(options)
     table = read_table(options.data)
     data, weights = read_data(options, table)
-    model, rows = _prepare(options, data, weights)
+    model, rows = _prepare(options, model, data, weights)
     restarts = options.restarts or (RESTARTS if model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
     with _progress(not options.quiet) as show, _ended_by_interrupt(options.own_process):
@@ -243,9 +244,8 @@ def _check_options(options: argparse.Namespace) -> None:
         _check_picture(options.plot)
 
 
-def _prepare(options: argparse.Namespace, data: Any, weights: Any) -> tuple[Any, Any]:
-    """The model, and the prepared rows."""
-    model = MODELS[options.model].build(options)
+def _prepare(options: argparse.Namespace, model: Any, data: Any, weights: Any) -> tuple[Any, Any]:
+    """The model with its prior, and the prepared rows."""
     try:
         rows = jaxem.prepare(model, data, weights)
         check_informative(rows, model.n_states)

@@ -41,9 +41,9 @@ class Leaf(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name in words, singular, preceded by that of its group where the family has groups of columns."""
+        """Its name in words, singular, preceded by that of its group where columns do not tell it."""
         words = singular(self.name).replace("_", " ")
-        inner = [part for part in self.path[:-1] if part != "components"]
+        inner = [part for part in self.path[:-1] if part != "components" and "columns" not in self.kinds]
         return " ".join([*inner, words])
 
     @property
@@ -121,10 +121,8 @@ def _axes(path: tuple[str, ...], shape: tuple[int, ...], domain: Domain, view: V
             out.append(Axis("categories", _categories(view, here, size)))
         elif "gate" in path:
             out.append(Axis("gates", view.gates if size == len(view.gates) else tuple(map(str, range(size)))))
-        elif view.regression and view.coefficients and size == len(view.coefficients) and "coefficients" not in kinds:
-            out.append(Axis("coefficients", view.coefficients))
-        elif view.regression and view.covariates and size == len(view.covariates) and "coefficients" not in kinds:
-            out.append(Axis("coefficients", view.covariates))
+        elif "coefficients" not in kinds and (design := _design(path, view, size)):
+            out.append(Axis("coefficients", design))
         elif size == len(columns) and (isinstance(domain, PositiveDefinite) or "columns" not in kinds):
             out.append(Axis("columns", columns))
         elif kinds == ["columns"]:
@@ -132,6 +130,13 @@ def _axes(path: tuple[str, ...], shape: tuple[int, ...], domain: Domain, view: V
         else:
             out.append(Axis("numbers", tuple(map(str, range(size)))))
     return tuple(out)
+
+
+def _design(path: tuple[str, ...], view: View, size: int) -> tuple[str, ...]:
+    """Names of as many columns of the design matrix; none where it holds an intercept alone, unless the leaf says so."""
+    if not view.regression or not (view.covariates or "coefficients" in path):
+        return ()
+    return next((names for names in (view.coefficients, view.covariates) if names and len(names) == size), ())
 
 
 def _categories(view: View, columns: list[int], size: int) -> tuple[str, ...]:

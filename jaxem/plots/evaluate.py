@@ -146,12 +146,20 @@ def column_densities(part: Marginal, view: View, column: int) -> tuple[np.ndarra
 
     model, place, d = Single(part.family), part.columns.index(column), len(part.columns)
 
-    def build(values: np.ndarray) -> np.ndarray:
+    def bare(values: np.ndarray) -> Any:
         y = np.full((len(values), d), np.nan)
         y[:, place] = values
         return y
 
-    grid, whole = grid_for(build, model, ends_of(view, column))
+    def with_covariates(values: np.ndarray) -> Any:  # of which there are none but the intercept
+        return Regression(values if d == 1 else bare(values), None, view.intercept)
+
+    build: Any = bare
+    try:
+        grid, whole = grid_for(bare, model, ends_of(view, column))
+    except ValueError:
+        build = with_covariates
+        grid, whole = grid_for(build, model, ends_of(view, column))
     if not whole:
         grid = np.unique(np.concatenate([grid, _finer(part, view, column, grid)]))
     rows = model.prepare(build(grid))

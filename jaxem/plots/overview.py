@@ -13,6 +13,7 @@ from jaxem.plots.components import plot_components
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
 from jaxem.plots.directions import direction_leaf, is_directional, plot_directions
+from jaxem.plots.gate import plot_gate
 from jaxem.plots.history import plot_history
 from jaxem.plots.parameters import (
     coefficient_leaf,
@@ -83,6 +84,8 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
     several = model.n_states > 1
     shared: dict[str, Any] = {"names": names}
     out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
+    if view.gate is not None and several:
+        out.append(lambda ax: plot_gate(model, params, data, ax))
     out.append(lambda ax: plot_history(fit, ax))
     if several or has_ellipses(model, params):
         posterior = np.asarray(model.posterior(params, data))
@@ -117,7 +120,7 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
     leaves = leaves_of(model, params, view)
     if is_survival(view):
         return [lambda ax: plot_survival(model, params, data, ax, names=names)]
-    if view.regression and (view.x is not None and (view.x.shape[1] > 0 or view.lower is not None)):
+    if view.lower is not None or (view.x is not None and view.x.shape[1] > 0):
         return [lambda ax: plot_regression(model, params, data, ax, names=names)]
     if is_directional(view) and direction_leaf(leaves) is not None:
         return [lambda ax: plot_directions(model, params, data, ax, names=names)]
@@ -129,9 +132,8 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
         out.append(lambda ax: plot_profiles(model, params, data, ax, names=names))
     numeric = [j for j in range(view.d) if not _coded(leaves, view, j)]
     for column in numeric[: 2 if model.n_states > 1 else 3]:
-        if not view.regression and view.lower is None:
-            shown: dict[str, Any] = {"column": column, "names": names, "weights": weights}
-            out.append(lambda ax, shown=shown: plot_densities(model, params, data, ax, **shown))
+        shown: dict[str, Any] = {"column": column, "names": names, "weights": weights}
+        out.append(lambda ax, shown=shown: plot_densities(model, params, data, ax, **shown))
     return out
 
 
@@ -154,6 +156,6 @@ def _parameter_panels(model: Any, params: Any, data: Any, view: View) -> list[Pa
         return [lambda ax: plot_means(model, params, data, ax, names=names)]
     if any(leaf.probability for leaf in leaves):
         return []
-    if number_leaf(leaves) is not None:
+    if number_leaf(leaves) is not None and (model.n_states > 1 or view.d > 1):
         return [lambda ax: plot_numbers(model, params, data, ax, names=names)]
     return []

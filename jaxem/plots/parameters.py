@@ -160,12 +160,18 @@ def loading_leaf(leaves: list[Leaf]) -> Leaf | None:
 
 
 def plot_numbers(model: Any, params: Any, data: Any, ax: Axes | None = None, *, names: Sequence[str] | None = None) -> Axes:
-    """The first leaf that has a number for each state and column: as dots, in its own units.
+    """The mean of each column in each state, as dots; where the family does not say it, its first leaf of such numbers.
 
     Raises:
         TypeError: params without such a leaf.
     """
     view = view_of(data, names, model=model)
+    try:
+        mean = components_of(model, params).mean
+    except TypeError:
+        mean = np.zeros((0, 0))
+    if mean.shape[1:] == (view.d,):
+        return draw_dots(axes_or_new(ax), mean, short(view.columns), "mean", "Means")
     leaf = number_leaf(leaves_of(model, params, view))
     if leaf is None:
         raise TypeError(f"model: {type(model).__name__} has no params by column to draw.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, MARKERS, axes_or_new, colours, legend_below, name_ticks, short
+from jaxem.canvas import COLOURS, LABEL_INCHES, MARKERS, TICKS, axes_or_new, colours, legend_below, name_ticks, short
 from jaxem.leaves import Leaf, leaves_of
 from jaxem.parameters import absent
 from jaxem.view import View, view_of
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINES = len(COLOURS)  # classes that are drawn as lines
+ROOM = 46  # characters that fit beside each other under a panel
 
 
 def plot_profiles(model: Any, params: Any, data: Any, ax: Axes | None = None, *, names: Sequence[str] | None = None) -> Axes:
@@ -77,16 +78,18 @@ def _draw_lines(ax: Axes, titles: list[str], values: np.ndarray, shares: list[st
     ax.set(xlim=(-0.4, len(titles) - 0.6), ylim=(0, 1), ylabel=f"probability of {what}", xlabel="item")
     ax.set_title("Profiles of the classes" if len(shares) > 1 else "Profile")
     ax.grid(axis="y", color="#e5e5e5", lw=0.7)
-    name_across(ax, short([title.removesuffix(common) for title in titles] if common else titles))
-    return legend_below(ax) if len(shares) > 1 else ax
+    deep = name_across(ax, short([title.removesuffix(common) for title in titles] if common else titles))
+    return legend_below(ax, LABEL_INCHES + deep) if len(shares) > 1 else ax
 
 
-def name_across(ax: Axes, names: list[str]) -> None:
-    """Names along the x axis: level where they are short, else standing on end. The axis label goes where names say it all."""
-    shown = names[:: -(-len(names) // 16)]
+def name_across(ax: Axes, names: list[str]) -> float:
+    """Names along the x axis: level where they are short, else standing on end; how many inches more they then need."""
+    shown = names[:: -(-len(names) // TICKS)]
     name_ticks(ax.xaxis, names)
-    if sum(map(len, shown)) + 2 * len(shown) > 46:
-        ax.tick_params(axis="x", labelrotation=90, labelsize="small")
+    if sum(map(len, shown)) + 2 * len(shown) <= ROOM:
+        return 0.0
+    ax.tick_params(axis="x", labelrotation=90, labelsize="small")
+    return 0.08 * max(map(len, shown))
 
 
 def _common_ending(titles: list[str]) -> str:

@@ -1,0 +1,65 @@
+"""How the shares of the components move with the covariates of a gate."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxem.canvas import axes_or_new, colours, number_places, short
+from jaxem.inputs import Interval, Regression
+from jaxem.view import View, view_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POINTS = 100
+
+
+def plot_gate(model: Any, params: Any, data: Regression, ax: Axes | None = None, *, covariate: int | None = None) -> Axes:
+    """Shares of the components against one covariate of the gate, the others at their means.
+
+    A share is the posterior of a row of which nothing is observed. Default is the covariate that moves the shares most.
+
+    Raises:
+        TypeError: data without a gate.
+    """
+    ax, view = axes_or_new(ax), view_of(data, model=model)
+    if view.gate is None:
+        raise TypeError("data: have no gate; give Regression(y, x, gate=...).")
+    curves = {}
+    for j in range(view.gate.shape[1]) if covariate is None else [covariate]:
+        grid = np.linspace(view.gate[:, j].min(), view.gate[:, j].max(), POINTS)
+        gate = np.repeat(view.gate.mean(axis=0)[None], POINTS, axis=0)
+        gate[:, j] = grid
+        curves[j] = (grid, np.asarray(model.posterior(params, _unseen(data, view, gate))))
+    chosen = max(curves, key=lambda j: float(np.ptp(curves[j][1], axis=0).max()))
+    grid, shares = curves[chosen]
+    marks = []
+    for k, colour in enumerate(colours(shares.shape[1])):
+        ax.plot(grid, shares[:, k], color=colour, lw=2)
+        at = round((0.1 + 0.8 * (k + 0.5) / shares.shape[1]) * (POINTS - 1))
+        marks.append((grid[at], shares[at, k]))
+    ax.plot(view.gate[:, chosen], np.full(view.n, 0.01), "|", color="#333333", alpha=0.4, ms=6, transform=ax.get_xaxis_transform())
+    ax.set(ylim=(-0.03, 1.03), xlabel=short(view.gates)[chosen], ylabel="share of the component", title="Shares given the gate")
+    ax.locator_params(axis="x", nbins=5)
+    number_places(ax, np.array(marks))
+    return ax
+
+
+def _unseen(data: Regression, view: View, gate: np.ndarray) -> Regression:
+    """Rows of which nothing but the gate is known."""
+    n = len(gate)
+    nothing: Any = np.full(n, np.nan) if view.d == 1 else np.full((n, view.d), np.nan)
+    if isinstance(data.y, Interval):
+        nothing = Interval(np.full(n, -np.inf), np.full(n, np.inf))
+    x = None if view.x is None or data.x is None else np.repeat(view.x.mean(axis=0)[None], n, axis=0) + _jitter(view, n)
+    offset = None if view.offset is None else np.full(n, view.offset.mean())
+    return dataclasses.replace(data, y=nothing, x=x, offset=offset, gate=gate)
+
+
+def _jitter(view: View, n: int) -> np.ndarray:
+    """Covariates that all rows share would be collinear with the intercept; the shares do not depend on them."""
+    spread = np.ptp(view.x, axis=0) if view.x is not None else np.ones(0)
+    return np.random.default_rng(0).normal(size=(n, len(spread))) * np.where(spread > 0, spread, 1)

@@ -7,10 +7,18 @@ from jaxem.align import align
 from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
-from jaxem.inputs import Interval, Regression
+from jaxem.inputs import Interval, Regression, tobit
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
-from jaxem.priors import BetaPrior, DirichletPrior, GammaPrior, MixturePrior, NormalInverseWishart
+from jaxem.priors import (
+    BetaPrior,
+    DirichletPrior,
+    GammaPrior,
+    MixturePrior,
+    NormalInverseGamma,
+    NormalInverseWishart,
+    NormalPrior,
+)
 from jaxem.result import Fit, Status, Stop
 from jaxem.weak_prior import weak_prior
 
@@ -18,7 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
-    "MixturePrior", "Model", "NormalInverseWishart", "Progress", "Regression", "Status", "Stop",
-    "align", "em", "fit", "fit_batch", "prepare", "weak_prior", *_families.__all__,
+    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop",
+    "align", "em", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
     *_models.__all__,
 ]  # fmt: skip

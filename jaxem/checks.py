@@ -182,10 +182,13 @@ def check_informative(rows: Any, n_states: int, name: str = "y") -> None:
     """What a fit needs of concrete prepared data, and scoring does not.
 
     Raises:
-        ValueError: a column in which every cell is missing, or fewer rows that say anything than states.
+        ValueError: a column in which every cell is missing, fewer rows that say anything than states, or what the family has
+            found wrong with the data, such as collinear covariates.
     """
     if is_traced(rows):
         return
+    if rows.flaw is not None:
+        raise ValueError(rows.flaw)
     empty = np.isnan(np.asarray(rows.spread))
     if empty.any():
         names = ", ".join(_label(rows.columns, j) for j in np.flatnonzero(empty))

@@ -54,6 +54,7 @@ class Rows:
     columns: tuple[str, ...] | None = None  # names of the pilot columns
     labels: Hashable = None  # names of the categories, where cells stand for names
     gate_columns: tuple[str, ...] | None = None  # names of the gate's covariates
+    flaw: str | None = None  # why no fit has a unique answer, for instance collinear covariates; scoring is sound all the same
     mesh: Any = None  # jax.sharding.Mesh over whose axis the chunks are dealt
     axis: Any = None  # that axis
     gate_origin: Any = None  # mean and scale (2, g) that the gate's covariates were brought to 0 and 1 by
@@ -83,7 +84,7 @@ jax.tree_util.register_dataclass(
         "sections", "position", "weights", "informative", "origin", "spread", "typical", "pilot", "pilot_cells", "pilot_gate",
         "pilot_index", "gate_origin",
     ),
-    meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "gate_columns", "mesh", "axis"),
+    meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "gate_columns", "flaw", "mesh", "axis"),
 )  # fmt: skip
 
 
@@ -112,6 +113,7 @@ class Table(NamedTuple):
     gate: Any = None  # (n, g)
     gate_origin: Any = None  # (2, g)
     gate_columns: tuple[str, ...] | None = None
+    flaw: str | None = None
 
 
 def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: Any = None) -> Rows:
@@ -199,7 +201,9 @@ def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, 
         for table, own, w in zip(tables, layouts, weights, strict=True)
     ]
     has_missing = any(rows.has_missing for rows in each)
-    each = [dataclasses.replace(rows, has_missing=has_missing, columns=None, labels=None, gate_columns=None) for rows in each]
+    flaw = next((f"datasets[{number}]: {table.flaw}" for number, table in enumerate(tables) if table.flaw), None)
+    same = {"has_missing": has_missing, "columns": None, "labels": None, "gate_columns": None, "flaw": flaw}
+    each = [dataclasses.replace(rows, **same) for rows in each]
     rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
     padded = np.stack([np.pad(own, (0, length - len(own))) for own in weights])
     return jax.vmap(_with_weights)(rows, jnp.asarray(padded))
@@ -271,6 +275,7 @@ def _assemble(
         columns=table.columns,
         labels=table.labels,
         gate_columns=table.gate_columns,
+        flaw=table.flaw,
         gate_origin=table.gate_origin,
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -50,6 +51,33 @@ class Interval:
 
 
 jax.tree_util.register_dataclass(Interval, data_fields=("lower", "upper", "entry"), meta_fields=())
+
+
+def tobit(y: Any, left: Any = None, right: Any = None) -> Interval:
+    """Responses of a Tobit model: cells at or beyond the limits are censored there, the others exact, NaN missing.
+
+    Args:
+        y: (n,) responses as recorded.
+        left: limit below which nothing is recorded, one number or (n,); None for none.
+        right: limit above.
+
+    Raises:
+        ValueError: a left limit that is not below the right one.
+    """
+    if left is not None and right is not None and not _traced((left, right)) and (np.asarray(left) >= np.asarray(right)).any():
+        raise ValueError(f"left: found {left} with right {right}; give left < right.")
+    numpy: Any = jnp if _traced((y, left, right)) else np
+    y = numpy.asarray(y)
+    y = y if numpy.issubdtype(y.dtype, numpy.floating) else y.astype(float)
+    low = numpy.zeros(y.shape, bool) if left is None else y <= left
+    high = numpy.zeros(y.shape, bool) if right is None else y >= right
+    lower = numpy.where(low, -numpy.inf, y if right is None else numpy.where(high, right, y))
+    upper = numpy.where(high, numpy.inf, y if left is None else numpy.where(low, left, y))
+    return Interval(lower.astype(y.dtype), upper.astype(y.dtype))
+
+
+def _traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def count_rows(data: Any) -> int:

@@ -23,6 +23,30 @@ class NormalInverseWishart(NamedTuple):
     scale: jax.Array  # (d, d)
 
 
+class NormalInverseGamma(NamedTuple):
+    r"""Prior of the coefficients and error variance of each linear regression; the intercept is flat.
+
+    coefficients_kj | variance_k ~ N(mean_j, variance_k / precision_j), variance_k ~ inverse gamma(dof / 2, scale / 2): density
+    proportional to variance^{-(dof + 2)/2} exp(-scale / (2 variance)). precision 0 leaves a coefficient flat.
+    """
+
+    mean: jax.Array  # () or (p,)
+    precision: jax.Array  # () or (p,): sum of squares of the covariate that the prior mean is worth
+    dof: jax.Array  # ()
+    scale: jax.Array  # ()
+
+
+class NormalPrior(NamedTuple):
+    """Normal prior of the coefficients of each regression: N(mean, scale^2) each, and N(0, intercept_scale^2) of the intercept.
+
+    An infinite scale is flat. On separated data, where maximum likelihood has no answer, it gives one.
+    """
+
+    mean: jax.Array  # () or (p,)
+    scale: jax.Array  # () or (p,)
+    intercept_scale: jax.Array | float = float("inf")  # ()
+
+
 class GammaPrior(NamedTuple):
     """Gamma(shape, rate) on each rate: density proportional to x^(shape - 1) e^(-rate x). shape 1, rate 0 is flat."""
 

@@ -5,6 +5,7 @@ from jaxem.families.categorical import Categorical, CategoricalParams
 from jaxem.families.exponential import Exponential, ExponentialParams
 from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
+from jaxem.families.linear_regression import LinearRegression, LinearRegressionParams
 from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialParams
 from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.product import Product
@@ -20,6 +21,8 @@ __all__ = [
     "GammaParams",
     "Gaussian",
     "GaussianParams",
+    "LinearRegression",
+    "LinearRegressionParams",
     "NegativeBinomial",
     "NegativeBinomialParams",
     "Poisson",

@@ -184,6 +184,63 @@ class Simplex(Domain):
 
 
 @dataclasses.dataclass(frozen=True)
+class Sphere(Domain):
+    """Unit vectors along the last axis; d - 1 stereographic coordinates, seen from a point that data hardly ever point to.
+
+    The point is minus c / |c|, c_j = sqrt(j + 2): no axis, and no diagonal. Its own coordinates are huge, but finite.
+    """
+
+    event_ndim: int = 1
+    says: str = "vectors of norm 1 along the last axis"
+
+    @property
+    def elementwise(self):
+        return False
+
+    def free(self, event):
+        return event[0] - 1
+
+    @staticmethod
+    def _mirror(x: jax.Array) -> jax.Array:
+        """The reflection that swaps c / |c| and the last axis; its own inverse."""
+        d = x.shape[-1]
+        normal = np.sqrt(np.arange(d) + 2.0)
+        normal /= np.linalg.norm(normal)
+        normal[-1] -= 1
+        normal /= np.linalg.norm(normal)
+        normal = jnp.asarray(normal, x.dtype)
+        return x - 2 * (x * normal).sum(axis=-1, keepdims=True) * normal
+
+    def unconstrain(self, x):
+        y = self._mirror(x)
+        aside, height = y[..., :-1], y[..., -1:]
+        least = jnp.finfo(x.dtype).eps ** 2
+        square = (aside * aside).sum(axis=-1, keepdims=True)
+        there = square < least * least  # the point itself: any direction serves
+        aside = jnp.where(there, jnp.zeros_like(aside).at[..., 0].set(least), aside)
+        square = jnp.where(there, least * least, square)
+        above = height > 0
+        return jnp.where(above, aside / jnp.where(above, 1 + height, 1), aside * (1 - height) / square)
+
+    def constrain(self, u, event):
+        largest = jnp.maximum(jnp.abs(u).max(axis=-1, keepdims=True), 1)  # squares of scaled coordinates do not overflow
+        scaled, one = u / largest, 1 / largest
+        square = (scaled * scaled).sum(axis=-1, keepdims=True)
+        total = one * one + square
+        return self._mirror(jnp.concatenate([2 * one * scaled, one * one - square], axis=-1) / total)
+
+    def between(self, a, b, fraction):
+        """Along the great circle's chord, brought back to norm 1; b where that passes through the middle."""
+        chord = a + fraction * (b - a)
+        square = (chord * chord).sum(axis=-1, keepdims=True)
+        safe = square > jnp.finfo(chord.dtype).eps
+        return jnp.where((fraction == 1) | ~safe, b, chord / jnp.sqrt(jnp.where(safe, square, 1)))
+
+    def holds(self, x):
+        return bool((np.abs((x * x).sum(axis=-1) - 1) <= 1e3 * np.finfo(x.dtype).eps).all())
+
+
+@dataclasses.dataclass(frozen=True)
 class PositiveDefinite(Domain):
     """Symmetric positive definite d x d matrices; d(d+1)/2 coordinates: the Cholesky factor row by row, log diagonal."""
 

@@ -58,6 +58,8 @@ def _match(pairs: list[Any], n_states: int) -> np.ndarray:
     """Order of the states of the first of each pair that brings them next to the second."""
     cost = np.zeros((n_states, n_states))
     for ours, theirs in pairs:
+        if ours.size == 0:  # what a model does without, such as an intercept
+            continue
         a, b = (np.asarray(leaf, np.float64).reshape(n_states, -1) for leaf in (ours, theirs))
         scale = np.concatenate([a, b]).std(axis=0)
         scale = np.where(scale > 0, scale, 1)

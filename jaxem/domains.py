@@ -35,7 +35,8 @@ class Domain:
 
     def unconstrain(self, x: jax.Array) -> jax.Array:
         """(*batch, *event) -> (*batch, free)."""
-        return x.reshape((*x.shape[:x.ndim - self.event_ndim], -1))
+        batch, event = _split(self, x.shape)
+        return x.reshape(*batch, math.prod(event))  # written out: a leaf may hold nothing
 
     def constrain(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
         """(*batch, free) -> (*batch, *event)."""

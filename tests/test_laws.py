@@ -15,7 +15,7 @@ from jaxem import Mixture, Stop
 def tree_close(a, b, bound, scale=None):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        size = np.abs(y).max() if scale is None else scale
+        size = np.abs(y).max(initial=0) if scale is None else scale
         np.testing.assert_allclose(x, y, rtol=0, atol=bound * max(size, 1e-300))
 
 

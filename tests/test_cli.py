@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import multivariate_normal
 
-from jaxem import cli, demo, report, tables
+import jaxem.document
+from jaxem import catalogue, cli, demo, tables
 
 ROWS = 60
 
@@ -59,9 +60,14 @@ def numbers(path):
     return np.array([[float(c) if c not in ("", "NA", "NaN") else np.nan for c in row[1:]] for row in rows[1:]])
 
 
+def moments(document):
+    """Weights, means and covariances of a mixture of Gaussians as written."""
+    return {"weights": document["params"]["weights"], **document["params"]["components"]}
+
+
 def mixture_log_likelihood(document, y, weights):
     """By scipy, row by row on the observed cells."""
-    params, total = document["params"], 0.0
+    params, total = moments(document), 0.0
     for row, weight in zip(y, weights, strict=True):
         seen = ~np.isnan(row)
         if seen.any():
@@ -86,8 +92,10 @@ def test_json_holds_what_is_needed(data, written):
     document, values = json.loads(written["output"].read_text()), numbers(data)
     informative = ~np.isnan(values[:, :2]).all(axis=1)
     assert document["format"] == "jaxem-fit"
-    assert document["format_version"] == report.FORMAT_VERSION
-    assert (document["model"], document["covariance"], document["components"]) == ("gaussian-mixture", "full", 2)
+    assert document["format_version"] == jaxem.document.FORMAT_VERSION
+    assert (document["model"], document["family"], document["components"]) == ("mixture", "gaussian", 2)
+    assert document["family_settings"] == {"covariance": "full"}
+    assert (document["command_model"], document["options"]["--components"]) == ("gaussian-mixture", 2)
     assert document["columns"] == ["height", "width"]
     assert (document["rows"], document["rows_used"]) == (ROWS, informative.sum())
     assert document["n"] == values[:, 2].sum()
@@ -113,7 +121,7 @@ def test_filled_file_changes_nothing_but_holes(data, written):
 
 def test_filled_cells_are_conditional_means(data, written):
     document, values, full = json.loads(written["output"].read_text()), numbers(data), numbers(written["impute"])
-    params = document["params"]
+    params = moments(document)
     row = next(i for i in range(ROWS) if np.isnan(values[i, 0]) and not np.isnan(values[i, 1]))
     joint, means = [], []
     for share, mean, covariance in zip(params["weights"], params["mean"], params["covariance"], strict=True):
@@ -255,6 +263,180 @@ def test_a_process_of_its_own():
     assert done.stdout.split() == ["False", "True"]
     assert done.stderr.startswith("jaxem: ")
     assert done.stderr.count("\n") == 1
+
+
+# the catalogue
+
+COLUMNS = ("a", "b", "c", "count", "answer", "yes", "time", "seen", "low", "high", "site")
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory):
+    """Forty rows with a column of every kind."""
+    rng = np.random.default_rng(3)
+    n = 40
+    group = np.arange(n) % 2
+    a, b, c = rng.normal(size=(3, n)) + 2.0 * group
+    slope = np.where(group == 1, 2.0, -1.0)
+    response = 3 + slope * a + 0.3 * rng.normal(size=n)
+    time = rng.weibull(1.5, n) * np.exp(0.3 * a) + 0.05
+    columns = {
+        "a": a, "b": b, "c": c + 0.5 * a, "response": response, "cut": np.maximum(response - 2, 0), "above": np.abs(response) + 0.1,
+        "count": rng.poisson(np.exp(1 + 0.3 * a)), "yes": (rng.random(n) < 1 / (1 + np.exp(-b))).astype(int),
+        "time": time, "seen": (rng.random(n) < 0.8).astype(int), "low": np.floor(time), "high": np.floor(time) + 1,
+        "answer": np.where(rng.random(n) < 0.3 + 0.4 * group, "yes", "no"), "site": np.array(["x", "y", "z"])[rng.integers(0, 3, n)],
+        "exposure": rng.normal(size=n),
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("catalogue") / "sheet.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    return path
+
+
+FITS = {
+    "gaussian-mixture": ["--components", "2", "--columns", "a,b", "--covariance", "tied", "--prior", "weak"],
+    "gaussian": ["--columns", "a,b"],
+    "mixture": ["--family", "poisson", "--components", "2", "--columns", "count"],
+    "single": ["--family", "poisson", "--columns", "count"],
+    "latent-class": ["--components", "2", "--columns", "answer,site,yes"],
+    "student-t": ["--columns", "a,b"],
+    "student-t-mixture": ["--components", "2", "--columns", "a,b"],
+    "factor-analysis": ["--factors", "1", "--columns", "a,b,c", "--rotation", "varimax"],
+    "probabilistic-pca": ["--factors", "1", "--columns", "a,b,c"],
+    "mixture-of-factor-analysers": ["--components", "2", "--factors", "1", "--columns", "a,b,c"],
+    "linear-regression": ["--response", "response", "--covariates", "a,site"],
+    "logistic-regression": ["--response", "yes", "--covariates", "b"],
+    "poisson-regression": ["--response", "count", "--covariates", "a", "--offset", "exposure"],
+    "t-regression": ["--response", "response", "--covariates", "a", "--no-intercept"],
+    "mixture-regression": ["--response", "response", "--covariates", "a", "--components", "2"],
+    "mixture-of-experts": ["--response", "count", "--covariates", "a", "--components", "2", "--gate", "b", "--family", "poisson"],
+    "tobit": ["--response", "cut", "--covariates", "a"],
+    "truncated-regression": ["--response", "above", "--covariates", "a"],
+    "survival": ["--time", "time", "--event", "seen", "--covariates", "a"],
+}
+TWO_ENDS = ["--lower-column", "low", "--upper-column", "high", "--distribution", "lognormal"]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_every_model_of_the_catalogue(name, sheet, tmp_path, capsys):
+    """Each fits, tells, writes and draws; what is written is what the library gives for the same log-likelihood."""
+    run_model(name, FITS[name], sheet, tmp_path, capsys)
+
+
+def test_survival_from_two_ends(sheet, tmp_path, capsys):
+    run_model("survival", TWO_ENDS, sheet, tmp_path, capsys)
+
+
+def run_model(name, options, sheet, folder, capsys):
+    output, picture = folder / "fit.json", folder / "fit.png"
+    more = ["--restarts", "2", "--max-steps", "60", "--output", str(output), "--plot", str(picture)]
+    assert cli.main(["fit", str(sheet), "--model", name, *options, *more]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(output.read_text())
+    assert err == ""
+    assert np.isfinite(document["log_likelihood"])
+    assert f"{document['log_likelihood']:.4f} with {document['n_parameters']} free parameters" in out
+    assert document["command_model"] == name
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_model_is_tested():
+    assert set(FITS) == set(catalogue.MODELS)
+
+
+def test_models_are_listed(capsys):
+    assert cli.main(["models"]) == 0
+    out = capsys.readouterr().out
+    for name in catalogue.MODELS:
+        assert f"\n{name}\n" in f"\n{out}"
+    assert "--family takes: " in out
+    assert "poisson" in out.splitlines()[-2]
+
+
+def test_every_family_can_be_named():
+    """A family needs no entry anywhere: its export is enough."""
+    names = catalogue.family_names()
+    assert names["poisson"] is jaxem.Poisson
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
+
+
+def test_help_has_an_example_that_runs(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    monkeypatch.chdir(tmp_path)
+    text = next(line for line in lines if line.startswith("printf")).split("'")[1]
+    (tmp_path / "rows.csv").write_text(text.replace("\\n", "\n"))
+    for line in lines:
+        if line.startswith("jaxem fit"):
+            assert cli.main(line.split()[1:]) == 0
+    assert (tmp_path / "full.csv").exists()
+    assert (tmp_path / "fit.png").exists()
+
+
+def test_text_covariates_become_indicators(sheet, tmp_path):
+    if "linear-regression" not in catalogue.family_names():
+        pytest.skip("no linear regression")
+    output = tmp_path / "fit.json"
+    cli.main(["fit", str(sheet), "--model", "linear-regression", *FITS["linear-regression"], "--output", str(output), "--quiet"])
+    assert json.loads(output.read_text())["covariates"] == ["a", "site = y", "site = z"]
+
+
+def test_labels_of_a_latent_class_model(sheet, tmp_path, capsys):
+    output = tmp_path / "fit.json"
+    options = ["--components", "1", "--columns", "answer,site,yes", "--output", str(output)]
+    assert cli.main(["fit", str(sheet), "--model", "latent-class", *options]) == 0
+    assert "site = z" in capsys.readouterr().out
+    document = json.loads(output.read_text())
+    assert document["labels"] == [["no", "yes"], ["x", "y", "z"], ["0", "1"]]
+    assert document["n_parameters"] == 4
+    with sheet.open() as file:
+        rows = list(csv.DictReader(file))
+    share = np.mean([row["answer"] == "yes" for row in rows])
+    assert document["params"]["components"]["probabilities"][0][0] == pytest.approx([1 - share, share, 0])
+
+
+def test_settings_of_a_family(sheet, tmp_path):
+    output = tmp_path / "fit.json"
+    options = ["--family", "gaussian", "--option", "covariance=diagonal", "--columns", "a,b", "--output", str(output), "--quiet"]
+    assert cli.main(["fit", str(sheet), "--model", "single", *options]) == 0
+    assert json.loads(output.read_text())["family_settings"] == {"covariance": "diagonal"}
+
+
+WRONG = {
+    "model": [["--model", "kmeans"], "kmeans"],
+    "family": [["--model", "mixture", "--family", "normal", "--components", "2"], "--family: found 'normal'; use one of"],
+    "no_family": [["--model", "mixture", "--components", "2"], "--family: --model mixture needs it"],
+    "foreign": [["--model", "gaussian", "--left", "0"], "--left: --model gaussian does not take it; it takes --covariance"],
+    "foreign_covariance": [["--model", "latent-class", "--components", "2", "--covariance", "full"], "--covariance: --model latent-class"],
+    "prior": [["--model", "latent-class", "--components", "2", "--prior", "weak"], "--prior: --model latent-class does not take it"],
+    "no_response": [["--model", "linear-regression"], "--response: --model linear-regression needs it"],
+    "columns": [["--model", "tobit", "--response", "cut", "--columns", "a"], "--columns: --model tobit does not take it"],
+    "no_gate": [["--model", "mixture-of-experts", "--response", "a", "--components", "2"], "--gate: --model mixture-of-experts needs it"],
+    "no_factors": [["--model", "factor-analysis"], "--factors: --model factor-analysis needs it"],
+    "no_time": [["--model", "survival"], "--time: say which column holds the times"],
+    "one_end": [["--model", "survival", "--lower-column", "low"], "--lower-column, --upper-column: give both"],
+    "time_and_ends": [["--model", "survival", "--time", "time", "--lower-column", "low"], "give one or the other"],
+    "event_of_ends": [["--model", "survival", *TWO_ENDS, "--event", "seen"], "--event: belongs to --time"],
+    "limits": [["--model", "tobit", "--response", "cut", "--left", "2", "--right", "1"], "the left limit must be the smaller"],
+    "limit": [["--model", "tobit", "--response", "cut", "--left", "x"], "--left: found 'x'; give a number"],
+    "setting": [["--model", "single", "--family", "poisson", "--option", "dof=3"], "--option dof: --family poisson has no such setting"],
+    "setting_value": [["--model", "single", "--family", "gaussian", "--option", "covariance=round"], "covariance: unknown kind 'round'"],
+    "setting_form": [["--model", "single", "--family", "gaussian", "--option", "round"], "give NAME=VALUE"],
+    "text_response": [["--model", "mixture-regression", "--components", "2", "--response", "site"], "column 'site' is not numeric"],
+    "response_twice": [["--model", "mixture-regression", "--components", "2", "--response", "a", "--covariates", "a"], "named twice"],
+    "counts": [["--model", "single", "--family", "poisson", "--columns", "a"], "whole counts >= 0"],
+    "impute": [["--model", "latent-class", "--components", "2", "--impute", "x.csv"], "--impute: --model latent-class does not fill in"],
+    "event": [["--model", "survival", "--time", "time", "--event", "count"], "must hold 1 (event) or 0 (censored)"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_options(case, sheet, capsys):
+    arguments, expected = WRONG[case]
+    assert_refused(cli.main(["fit", str(sheet), *arguments]), capsys, expected)
 
 
 # what is refused

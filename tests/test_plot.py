@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import chi2
+from scipy.stats import chi2, poisson
 
-from jaxem import Fit, Gaussian, GaussianParams, Mixture, MixtureParams, Single, Status, Stop, fit, plot, report
+import jaxem
+from jaxem import (
+    Bernoulli, Categorical, Fit, Gaussian, GaussianParams, Interval, LinearRegression, Mixture, MixtureOfExperts, MixtureParams, Poisson,
+    Product, Regression, Single, Status, Stop, fit, leaves, plot,
+)
+from jaxem.plots.evaluate import fitted_means
+from jaxem.view import view_of
 
 KINDS = ("full", "tied", "diagonal", "spherical")
 
@@ -156,7 +162,7 @@ def test_components(kind, n_components, d):
 @pytest.mark.parametrize("kind", KINDS)
 def test_components_of_every_kind_have_dense_covariances(kind):
     params = make_params(kind, 3, 3)
-    dense = report.components_of(Mixture(Gaussian(kind), 3), params).covariance
+    dense = leaves.components_of(Mixture(Gaussian(kind), 3), params).covariance
     given = params.components.covariance
     expected = {
         "full": lambda: given,
@@ -166,7 +172,7 @@ def test_components_of_every_kind_have_dense_covariances(kind):
     }
     np.testing.assert_array_equal(dense, expected[kind]())
     single = jax.tree.map(lambda leaf: leaf if kind == "tied" and leaf is given else leaf[0], params.components)
-    alone = report.components_of(Single(Gaussian(kind)), single)
+    alone = leaves.components_of(Single(Gaussian(kind)), single)
     assert (alone.weights.shape, alone.mean.shape, alone.covariance.shape) == ((1,), (1, 3), (1, 3, 3))
     np.testing.assert_array_equal(alone.covariance[0], dense[0])
 
@@ -238,36 +244,158 @@ def test_refusals(fitted):
 
     with pytest.raises(TypeError, match="found family Other"):
         plot.plot_components(Model(), found.params, y)
+    with pytest.raises(TypeError, match="give a Regression"):
+        plot.plot_regression(Mixture(Gaussian(), 2), found.params, y)
+    with pytest.raises(TypeError, match="no probabilities of items"):
+        plot.plot_profiles(Mixture(Gaussian(), 2), found.params, y)
+    with pytest.raises(TypeError, match="no loadings"):
+        plot.plot_loadings(Mixture(Gaussian(), 2), found.params, y)
+    with pytest.raises(TypeError, match="no directions"):
+        plot.plot_directions(Mixture(Gaussian(), 2), found.params, y)
 
 
-# the report
+# any family: what is drawn follows from the data and the params, which come from `init` so that nothing has to be fitted
 
 
-def test_summary(fitted):
-    model, found, y = fitted
-    text = report.summarize(model, found, y, names=["height", "width"])
-    assert "150 rows, 2 columns: height, width" in text
-    assert "corr height, width" in text
-    assert f"{float(found.log_likelihood):.4f}" in text
-    assert max(map(len, text.splitlines()[8:])) < 100
+def items(n, d, seed=2):
+    rng = np.random.default_rng(seed)
+    half = np.arange(n) % 2
+    return {f"item {j}": np.where(rng.random(n) < 0.2 + 0.6 * half, "yes", "no") for j in range(d)}
 
 
-def test_criteria_count_rows(fitted):
-    model, found, y = fitted
-    weights = np.full(150, 2.0)
-    measured = report.criteria(model, found, y, weights)
-    seen = (~np.isnan(y).all(axis=1)).sum()
-    assert (measured.n_rows, measured.n, measured.n_parameters) == (seen, 300, 11)
-    assert measured.bic == pytest.approx(-2 * float(found.log_likelihood) + 11 * np.log(300))
+def responses(n, p, seed=4, gate=0, intervals=False):
+    import pandas
+
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
+    y = 2 + np.where(np.arange(n) % 2, 1.5, -1.0) * (x[:, 0] if p else 0) + 0.3 * rng.normal(size=n)
+    frame = pandas.DataFrame({f"covariate {j}": x[:, j] for j in range(p)}) if p else None
+    gated = pandas.DataFrame({f"gate {j}": rng.normal(size=n) for j in range(gate)}) if gate else None
+    given = Interval(np.where(y <= 1, -np.inf, y), np.maximum(y, 1)) if intervals else pandas.Series(y, name="response")
+    return Regression(given, frame, gate=gated)
 
 
-def test_wide_tables_are_cut():
-    model, params = Mixture(Gaussian("diagonal"), 20), make_params("diagonal", 20, 50)
-    text = report.parameter_table(report.components_of(model, params), [f"x{j}" for j in range(50)])
-    assert text.count("component") == 3
-    assert max(map(len, text.splitlines())) < 120
+def directions(n, d):
+    rng = np.random.default_rng(8)
+    y = rng.normal(size=(n, d)) + np.where(np.arange(n) % 2, 2.0, -2.0)[:, None]
+    return y / np.linalg.norm(y, axis=1, keepdims=True)
 
 
-def test_numbers():
-    texts = {0.0: "0.0000", 1.25: "1.2500", 1e-7: "1.000e-07", np.nan: "nan", -2e6: "-2.000e+06"}
-    assert [report.number(value) for value in texts] == list(texts.values())
+def frame_of(columns):
+    import pandas
+
+    return pandas.DataFrame(columns)
+
+
+def mixed(n):
+    rng = np.random.default_rng(6)
+    return {"size": rng.normal(size=(n, 2)), "visits": rng.poisson(3, (n, 1)), "ward": frame_of({"ward": items(n, 1)["item 0"]})}
+
+
+def times(n, seed=7):
+    rng = np.random.default_rng(seed)
+    time, end = rng.weibull(1.5, n), rng.exponential(2, n)
+    return Regression(Interval(np.minimum(time, end), np.where(time < end, time, np.inf)), (np.arange(n) % 2.0)[:, None])
+
+
+def family(name, *args, **keywords):
+    return lambda: getattr(jaxem, name)(*args, **keywords)
+
+
+KINDS_OF_PICTURES = {
+    "counts": (family("Poisson"), lambda: np.random.default_rng(0).poisson(4, (60, 1)), ["Components and their sum (dashed)"]),
+    "many_counts": (family("Poisson"), lambda: np.random.default_rng(0).poisson(400, (60, 12)), ["Components and their sum (dashed)"]),
+    "durations": (family("Gamma"), lambda: np.random.default_rng(0).gamma(2, 1, (60, 2)), ["Components and their sum (dashed)"]),
+    "classes": (family("Categorical"), lambda: frame_of(items(60, 12)), ["Profiles of the classes"]),
+    "categories": (family("Categorical"), lambda: np.random.default_rng(0).integers(0, 4, (60, 12)), ["Profiles of the classes"]),
+    "yes_or_no": (family("Bernoulli"), lambda: np.random.default_rng(0).integers(0, 2, (60, 3)), ["Profiles of the classes"]),
+    "line": (family("LinearRegression"), lambda: responses(60, 1), ["Mean given the covariate in each component", "Coefficients"]),
+    "plane": (family("LinearRegression"), lambda: responses(60, 12), ["Observed against fitted", "Coefficients"]),
+    "intercept": (family("LinearRegression"), lambda: responses(60, 0), ["Components and their sum (dashed)"]),
+    "groups": (lambda: Product(size=Gaussian(), visits=Poisson(), ward=Categorical()), lambda: mixed(60), ["Profiles of the classes"]),
+    "heavy_tails": (family("StudentT"), lambda: make_data(60, 2), ["Uncertainty of assignment"]),
+    "factors": (family("FactorGaussian", 2), lambda: np.random.default_rng(0).normal(size=(60, 6)), ["Loadings of component 0"]),
+    "cut_off": (
+        family("CensoredRegression"), lambda: responses(60, 1, intervals=True), ["Mean given the covariate in each component"]
+    ),
+    "survival": (family("CensoredRegression", "weibull"), lambda: times(60), ["Survival: model (smooth), data (steps)"]),
+    "circle": (family("VonMisesFisher"), lambda: directions(60, 2), ["Directions: rows, and means (arrows)"]),
+    "sphere": (family("VonMisesFisher"), lambda: directions(60, 3), ["Directions: rows, and means (crosses)"]),
+    "directions": (family("VonMisesFisher"), lambda: directions(60, 12), ["Mean directions"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("states", [1, 2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS_OF_PICTURES)
+def test_overview_of_every_kind(kind, states):
+    make, data, titles = KINDS_OF_PICTURES[kind]
+    model, y = Mixture(make(), states), data()
+    figure = plot.figure_overview(model, make_fit(model.init(0, y), states), y)
+    render(figure)
+    found = [ax.get_title() for ax in figure.axes]
+    if states > 1:
+        assert set(titles) <= set(found)
+        assert "Responsibilities" in found
+    for ax in figure.axes:
+        if ax.get_title():
+            assert ax.get_xlabel()
+
+
+@pytest.mark.parametrize("gate", [1, 3])
+def test_gate(gate):
+    model, y = MixtureOfExperts(LinearRegression(), 2), responses(60, 1, gate=gate)
+    params = model.init(0, y)
+    figure = plot.figure_overview(model, make_fit(params, 2), y)
+    render(figure)
+    ax = next(ax for ax in figure.axes if ax.get_title() == "Shares given the gate")
+    shares = np.stack([line.get_ydata() for line in ax.lines[:2]])
+    np.testing.assert_allclose(shares.sum(axis=0), 1)
+
+
+def test_densities_are_those_of_the_family():
+    """Dots of a Poisson mixture are weights times the probabilities that scipy gives, though other columns are there."""
+    y = np.random.default_rng(0).poisson(4, (50, 2)).astype(float)
+    model = Mixture(Poisson(), 2)
+    params = MixtureParams(np.array([0.3, 0.7]), jaxem.PoissonParams(np.array([[2.0, 9.0], [5.0, 1.0]])))
+    ax = plot.plot_densities(model, params, y, column=1)
+    for k, (share, rate) in enumerate([(0.3, 9.0), (0.7, 1.0)]):
+        x, density = ax.lines[k].get_data()
+        np.testing.assert_allclose(density, share * poisson.pmf(x, rate), rtol=1e-9)
+        np.testing.assert_array_equal(x, np.round(x))
+
+
+@pytest.mark.parametrize("name", ["LinearRegression", "PoissonRegression", "LogisticRegression", "TRegression"])
+def test_fitted_means(name):
+    """Means of a regression are those of its link, whether the family says them or they are summed over its density."""
+    links = {"PoissonRegression": np.exp, "LogisticRegression": lambda eta: 1 / (1 + np.exp(-eta))}
+    model, data = Single(getattr(jaxem, name)()), responses(40, 2)
+    data = jaxem.Regression((np.asarray(data.y) > 2).astype(float), data.x)
+    params = model.init(0, data)
+    eta = np.asarray(data.x) @ np.asarray(params.coefficients) + np.asarray(params.intercept)
+    means = fitted_means(model, params, data, view_of(data))
+    np.testing.assert_allclose(means[:, 0], links.get(name, lambda eta: eta)(eta), rtol=2e-3, atol=2e-3)
+
+
+def test_empirical_survival_is_kaplan_meier():
+    """Times 1, 2+, 3, 4+, 5: 4/5, 4/5 * 2/3, and the last dies."""
+    time, seen = np.arange(1.0, 6), np.array([1, 0, 1, 0, 1])
+    at, alive = plot.empirical_survival(time, np.where(seen == 1, time, np.inf))
+    np.testing.assert_array_equal(at, [0, 1, 3, 5])
+    np.testing.assert_allclose(alive, [1, 0.8, 0.8 * 2 / 3, 0], atol=1e-5)
+
+
+def test_profiles_name_items_and_classes():
+    y = frame_of(items(60, 3))
+    model = Mixture(Categorical(), 2)
+    ax = plot.plot_profiles(model, model.init(0, y), y)
+    assert ax.get_ylabel() == "probability of 'yes'"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["item 0", "item 1", "item 2"]
+    assert [text.get_text()[:7] for text in ax.get_legend().get_texts()] == ["class 0", "class 1"]
+
+
+def test_bernoulli_profile_is_its_probability():
+    y = np.random.default_rng(0).integers(0, 2, (60, 4))
+    model = Mixture(Bernoulli(), 2)
+    params = model.init(0, y)
+    ax = plot.plot_profiles(model, params, y)
+    np.testing.assert_allclose([line.get_ydata() for line in ax.lines], params.components.probability)

@@ -39,7 +39,7 @@ def plot_gate(model: Any, params: Any, data: Regression, ax: Axes | None = None,
     marks = []
     for k, colour in enumerate(colours(shares.shape[1])):
         ax.plot(grid, shares[:, k], color=colour, lw=2)
-        at = round((0.1 + 0.8 * (k + 0.5) / shares.shape[1]) * (POINTS - 1))
+        at = int(np.clip(shares[:, k].argmax(), 0.05 * POINTS, 0.95 * POINTS))
         marks.append((grid[at], shares[at, k]))
     ax.plot(view.gate[:, chosen], np.full(view.n, 0.01), "|", color="#333333", alpha=0.4, ms=6, transform=ax.get_xaxis_transform())
     ax.set(ylim=(-0.03, 1.03), xlabel=short(view.gates)[chosen], ylabel="share of the component", title="Shares given the gate")

@@ -89,7 +89,7 @@ def name_across(ax: Axes, names: list[str]) -> float:
     if sum(map(len, shown)) + 2 * len(shown) <= ROOM:
         return 0.0
     ax.tick_params(axis="x", labelrotation=90, labelsize="small")
-    return 0.08 * max(map(len, shown))
+    return 0.06 * max(map(len, shown))
 
 
 def _common_ending(titles: list[str]) -> str:

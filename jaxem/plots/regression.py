@@ -64,7 +64,7 @@ def _draw_lines(ax: Axes, model: Any, params: Any, data: Regression, view: View,
 def _draw_means(ax: Axes, grid: np.ndarray, means: np.ndarray) -> None:
     ends = []
     for k, colour in enumerate(colours(means.shape[1])):
-        ax.plot(grid, means[:, k], color="white", lw=4, zorder=3)
+        ax.plot(grid, means[:, k], color="white", lw=3, alpha=0.7, zorder=3)
         ax.plot(grid, means[:, k], color=colour, lw=2, zorder=4)
         at = round((0.15 + 0.7 * (k + 0.5) / means.shape[1]) * (len(grid) - 1))
         ends.append((grid[at], means[at, k]))

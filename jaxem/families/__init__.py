@@ -6,9 +6,12 @@ from jaxem.families.exponential import Exponential, ExponentialParams
 from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.families.linear_regression import LinearRegression, LinearRegressionParams
+from jaxem.families.logistic_regression import LogisticRegression, LogisticRegressionParams
 from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialParams
 from jaxem.families.poisson import Poisson, PoissonParams
+from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
 from jaxem.families.product import Product
+from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
 
 __all__ = [
     "Bernoulli",
@@ -23,9 +26,15 @@ __all__ = [
     "GaussianParams",
     "LinearRegression",
     "LinearRegressionParams",
+    "LogisticRegression",
+    "LogisticRegressionParams",
     "NegativeBinomial",
     "NegativeBinomialParams",
     "Poisson",
     "PoissonParams",
+    "PoissonRegression",
+    "PoissonRegressionParams",
     "Product",
+    "VonMisesFisher",
+    "VonMisesFisherParams",
 ]

@@ -14,7 +14,7 @@ from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.regression_family import Cells, RegressionFamily, split
 from jaxem.kernels.dense import LOG_2PI
-from jaxem.kernels.design import Design, damped_solve, products, quadratic, square
+from jaxem.kernels.design import Design, damped_solve, products, square
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.priors import NormalInverseGamma
 

@@ -100,7 +100,7 @@ class RegressionFamily(Family):
             numpy.asarray(seen, dtype)[:, None] if holes else None,
         )
         pilot = numpy.concatenate([numpy.asarray(plain, dtype)[:, None], checked.x], axis=1)
-        typical = jnp.abs(plain).mean()[None] if checked.traced else np.abs(np.where(seen, plain, 0)).mean(keepdims=True).astype(dtype)
+        typical = numpy.asarray(numpy.abs(numpy.where(seen, plain, 0)).mean(keepdims=True), dtype)
         informative = None if checked.traced else seen
         return Table(
             cells, pilot, origin, size, 1, informative, holes, typical, columns=checked.columns, flaw=flaw

@@ -78,7 +78,7 @@ class Gamma(ExponentialFamily):
     def degenerate(self, params: GammaParams, rows: Rows) -> jax.Array:
         """A state has collapsed where log m - mean log y, which is about 1 / (2 shape), is lost in the rounding of its terms."""
         del rows
-        return ~(1 > 2 * params.shape * _resolved(jnp.log(params.shape / params.rate))).all(axis=1)
+        return ~(2 * params.shape * _resolved(jnp.log(params.shape / params.rate)) < 1).all(axis=1)
 
     def moments(self, params: GammaParams) -> tuple[jax.Array, jax.Array]:
         mean = params.shape / params.rate

@@ -29,7 +29,7 @@ class NegativeBinomialParams(NamedTuple):
 
 
 class NegativeBinomialTotals(NamedTuple):
-    """Sums over rows of r times, at the dispersion alpha of the params at which they are taken, with R = sum_{j<y} log(1 + alpha j)."""
+    """Sums over rows of r times the following, alpha the dispersion at which they are taken, R = sum_{i<y} log(1 + alpha i)."""
 
     weight: jax.Array  # (K, d) 1
     total: jax.Array  # (K, d) y
@@ -87,7 +87,7 @@ class NegativeBinomial(ExponentialFamily):
         total = seen + each.sum(axis=2) + cells.phi.sum(axis=1, keepdims=True)
         return jnp.where(seen < 1e-6 * exponential.NEVER, -jnp.inf, total)
 
-    def sums(self, bound: NegativeBinomialParams, cells: Cells, r: jax.Array) -> NegativeBinomialTotals:
+    def sums(self, bound: NegativeBinomialParams, cells: Cells, r: jax.Array) -> Any:
         alpha = bound.dispersion[..., None]
         y = cells.value
         spread = jnp.broadcast_to(alpha, (y.shape[0], *alpha.shape[1:3], y.shape[-1]))
@@ -111,7 +111,7 @@ class NegativeBinomial(ExponentialFamily):
             weigh(value + cells.phi[:, None]), weigh(first), weigh(second),
         )  # fmt: skip
 
-    def expected_log_prob(self, params: NegativeBinomialParams, statistics: NegativeBinomialTotals) -> jax.Array:
+    def expected_log_prob(self, params: NegativeBinomialParams, statistics: Any) -> jax.Array:
         """Q, with sum_i log(1 + a i) replaced as in the M-step: value, gradient and Hessian are right at the params at which the
         statistics were taken."""
         weight, total, *_, rising, _, _ = statistics
@@ -123,9 +123,7 @@ class NegativeBinomial(ExponentialFamily):
 
     # M-step
 
-    def maximize(
-        self, params: NegativeBinomialParams, statistics: NegativeBinomialTotals, prior: None
-    ) -> NegativeBinomialParams:
+    def maximize(self, params: NegativeBinomialParams, statistics: NegativeBinomialTotals, prior: None) -> NegativeBinomialParams:
         del prior
         weight, total, pairs = statistics[:3]
         seen, counted = weight > 0, total > 0

@@ -12,6 +12,7 @@ from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
 from jaxem.families.product import Product
 from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
+from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
 
 __all__ = [
     "Bernoulli",
@@ -35,6 +36,8 @@ __all__ = [
     "PoissonRegression",
     "PoissonRegressionParams",
     "Product",
+    "VonMisesFisher",
+    "VonMisesFisherParams",
     "VonMisesFisher",
     "VonMisesFisherParams",
 ]

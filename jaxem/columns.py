@@ -34,8 +34,7 @@ def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]
         y = source.times()
         if options.covariates is None:
             options.covariates = []
-        bare = not options.covariates and not options.no_intercept and MODELS[options.model].data == "any"
-        return (y if bare else source.regression(y)), weights
+        return source.regression(y), weights
     y = source.series(options.response)
     return source.regression(_cut(options, y) if kind == "limits" else y), weights
 

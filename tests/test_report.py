@@ -50,6 +50,7 @@ def test_summary_of_gaussians(fitted):
     assert list(table)[-6:] == ["weight", "mean height", "mean width", "sd height", "sd width", "corr height, width"]
     deviation = np.sqrt(np.diagonal(components.covariance, axis1=1, axis2=2))
     correlation = components.covariance[:, 0, 1] / deviation.prod(axis=1)
+    deviation, correlation = np.asarray(deviation), np.asarray(correlation)
     assert [float(v) for v in table["sd width"]] == pytest.approx(deviation[:, 1], abs=1e-4)
     assert [float(v) for v in table["corr height, width"]] == pytest.approx(correlation, abs=1e-4)
 

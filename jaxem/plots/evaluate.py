@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import domains, reduce
+from jaxem.data import prepare_rows
 from jaxem.inputs import Regression
 from jaxem.leaves import states_of
 from jaxem.report import inner_families
@@ -34,9 +35,16 @@ def _means(family: Any, params: Any, rows: Any) -> jax.Array:
     )  # fmt: skip
 
 
+def prepare(model: Any, data: Any) -> Any:
+    """Rows as the family alone reads them: what the shares of the states depend on may be the same in all of them."""
+    if isinstance(data, Regression):
+        data = dataclasses.replace(data, gate=None)
+    return prepare_rows(model.family, data, None, 1)
+
+
 def log_densities(model: Any, params: Any, data: Any) -> np.ndarray:
     """(n, K) log-density of raw rows in each state."""
-    rows, (_, inner) = model.prepare(data), states_of(model, params)
+    rows, (_, inner) = prepare(model, data), states_of(model, params)
     return np.asarray(_log_prob(model.family.settle(inner, rows), inner, rows), np.float64)
 
 
@@ -49,7 +57,7 @@ def fitted_means(model: Any, params: Any, data: Regression, view: View) -> np.nd
     _, inner = states_of(model, params)
     blank = dataclasses.replace(data, y=np.full((n, view.d), np.nan) if view.d > 1 else np.full(n, np.nan))
     try:
-        rows = model.prepare(blank)
+        rows = prepare(model, blank)
         means = _means(model.family.settle(inner, rows), inner, rows)
         return np.asarray(means, np.float64)[:, :, 0]
     except (TypeError, ValueError, NotImplementedError):
@@ -105,7 +113,7 @@ def grid_for(build: Any, model: Any, ends: tuple[float, float], reach: float = 0
     trials.append((np.arange(np.ceil(low), np.floor(high) + 1), True))
     for values, whole in trials:
         try:
-            model.prepare(build(values))
+            prepare(model, build(values))
         except (TypeError, ValueError):
             continue
         return values, whole
@@ -162,7 +170,7 @@ def column_densities(part: Marginal, view: View, column: int) -> tuple[np.ndarra
         grid, whole = grid_for(build, model, ends_of(view, column))
     if not whole:
         grid = np.unique(np.concatenate([grid, _finer(part, view, column, grid)]))
-    rows = model.prepare(build(grid))
+    rows = prepare(model, build(grid))
     density = jnp.exp(_log_prob(part.family.settle(part.params, rows), part.params, rows))
     return grid, np.asarray(density, np.float64), whole
 

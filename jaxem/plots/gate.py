@@ -33,7 +33,7 @@ def plot_gate(model: Any, params: Any, data: Regression, ax: Axes | None = None,
         grid = np.linspace(view.gate[:, j].min(), view.gate[:, j].max(), POINTS)
         gate = np.repeat(view.gate.mean(axis=0)[None], POINTS, axis=0)
         gate[:, j] = grid
-        curves[j] = (grid, np.asarray(model.posterior(params, _unseen(data, view, gate))))
+        curves[j] = (grid, np.asarray(model.posterior(params, _unseen(data, view, gate)))[-POINTS:])
     chosen = max(curves, key=lambda j: float(np.ptp(curves[j][1], axis=0).max()))
     grid, shares = curves[chosen]
     marks = []
@@ -49,17 +49,16 @@ def plot_gate(model: Any, params: Any, data: Regression, ax: Axes | None = None,
 
 
 def _unseen(data: Regression, view: View, gate: np.ndarray) -> Regression:
-    """Rows of which nothing but the gate is known."""
-    n = len(gate)
+    """The rows of the data (so that no covariate is constant), then those of `gate`, with nothing else known of any."""
+    n = view.n + len(gate)
+
+    def continued(rows: Any, more: Any = None) -> Any:
+        if rows is None:
+            return None
+        return np.concatenate([rows, np.repeat(rows.mean(axis=0)[None], len(gate), axis=0) if more is None else more])
+
     nothing: Any = np.full(n, np.nan) if view.d == 1 else np.full((n, view.d), np.nan)
     if isinstance(data.y, Interval):
         nothing = Interval(np.full(n, -np.inf), np.full(n, np.inf))
-    x = None if view.x is None or data.x is None else np.repeat(view.x.mean(axis=0)[None], n, axis=0) + _jitter(view, n)
-    offset = None if view.offset is None else np.full(n, view.offset.mean())
-    return dataclasses.replace(data, y=nothing, x=x, offset=offset, gate=gate)
-
-
-def _jitter(view: View, n: int) -> np.ndarray:
-    """Covariates that all rows share would be collinear with the intercept; the shares do not depend on them."""
-    spread = np.ptp(view.x, axis=0) if view.x is not None else np.ones(0)
-    return np.random.default_rng(0).normal(size=(n, len(spread))) * np.where(spread > 0, spread, 1)
+    x = None if data.x is None else continued(view.x)
+    return dataclasses.replace(data, y=nothing, x=x, offset=continued(view.offset), gate=continued(view.gate, gate))

@@ -133,7 +133,9 @@ def _experts(options: Namespace) -> Any:
 
 def _factors(model: str) -> Callable[[Namespace], Any]:
     def build(options: Namespace) -> Any:
-        kind = getattr(jaxem, model)
+        kind = getattr(jaxem, model, None)
+        if kind is None:
+            raise CommandError(f"--model {options.model}: is not in this version of jaxem")
         return settled(kind, {}, options, f"--model {kebab(model)}") if options.factors is None else kind(options.factors)
 
     return build

@@ -177,7 +177,7 @@ def has_ellipses(model: Any, params: Any) -> bool:
         return False
 
 
-PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov")  # words that keep their capital
+PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull")  # words that keep their capital
 
 
 def words_of(thing: Any) -> str:

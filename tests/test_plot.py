@@ -12,9 +12,26 @@ from scipy.stats import chi2, poisson
 
 import jaxem
 from jaxem import (
-    Bernoulli, Categorical, Fit, Gaussian, GaussianParams, Interval, LinearRegression, Mixture, MixtureOfExperts, MixtureParams, Poisson,
-    Product, Regression, Single, Status, Stop, fit, leaves, plot,
-)
+    Bernoulli,
+    Categorical,
+    Fit,
+    Gaussian,
+    GaussianParams,
+    Interval,
+    LinearRegression,
+    Mixture,
+    MixtureOfExperts,
+    MixtureParams,
+    Poisson,
+    Product,
+    Regression,
+    Single,
+    Status,
+    Stop,
+    fit,
+    leaves,
+    plot,
+)  # fmt: skip
 from jaxem.plots.evaluate import fitted_means
 from jaxem.view import view_of
 
@@ -146,9 +163,15 @@ def test_pyplot_is_left_alone():
 # single pictures
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_components", [1, 2, 20])
-@pytest.mark.parametrize("d", [1, 2])
+def sizes():
+    for kind in KINDS:
+        for n_components in (1, 2, 20):
+            for d in (1, 2):
+                quick = kind == "full" or (n_components, d) == (2, 2)
+                yield pytest.param(kind, n_components, d, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("kind", "n_components", "d"), sizes())
 def test_components(kind, n_components, d):
     model, params = Mixture(Gaussian(kind), n_components), make_params(kind, n_components, d)
     ax = plot.plot_components(model, params, make_data(60, d))
@@ -303,6 +326,9 @@ def family(name, *args, **keywords):
     return lambda: getattr(jaxem, name)(*args, **keywords)
 
 
+QUICK = ("counts", "classes", "line", "survival", "factors", "circle")  # kinds that are drawn in every run
+
+
 KINDS_OF_PICTURES = {
     "counts": (family("Poisson"), lambda: np.random.default_rng(0).poisson(4, (60, 1)), ["Components and their sum (dashed)"]),
     "many_counts": (family("Poisson"), lambda: np.random.default_rng(0).poisson(400, (60, 12)), ["Components and their sum (dashed)"]),
@@ -326,8 +352,13 @@ KINDS_OF_PICTURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("states", [1, 2, pytest.param(12, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS_OF_PICTURES)
+def each_kind():
+    for kind in KINDS_OF_PICTURES:
+        for states in (1, 2, 12):
+            yield pytest.param(kind, states, marks=[] if states == 2 and kind in QUICK else pytest.mark.slow, id=f"{kind}-{states}")
+
+
+@pytest.mark.parametrize(("kind", "states"), each_kind())
 def test_overview_of_every_kind(kind, states):
     make, data, titles = KINDS_OF_PICTURES[kind]
     model, y = Mixture(make(), states), data()
@@ -342,7 +373,7 @@ def test_overview_of_every_kind(kind, states):
             assert ax.get_xlabel()
 
 
-@pytest.mark.parametrize("gate", [1, 3])
+@pytest.mark.parametrize("gate", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_gate(gate):
     model, y = MixtureOfExperts(LinearRegression(), 2), responses(60, 1, gate=gate)
     params = model.init(0, y)
@@ -365,7 +396,7 @@ def test_densities_are_those_of_the_family():
         np.testing.assert_array_equal(x, np.round(x))
 
 
-@pytest.mark.parametrize("name", ["LinearRegression", "PoissonRegression", "LogisticRegression", "TRegression"])
+@pytest.mark.parametrize("name", ["LinearRegression", "PoissonRegression", pytest.param("LogisticRegression", marks=pytest.mark.slow)])
 def test_fitted_means(name):
     """Means of a regression are those of its link, whether the family says them or they are summed over its density."""
     links = {"PoissonRegression": np.exp, "LogisticRegression": lambda eta: 1 / (1 + np.exp(-eta))}

@@ -9,8 +9,21 @@ import pytest
 
 import jaxem
 from jaxem import (
-    Categorical, Gaussian, GaussianParams, Interval, LinearRegression, Mixture, MixtureOfExperts, MixtureParams, Poisson, Product,
-    Regression, Single, Stop, fit, report,
+    Categorical,
+    Gaussian,
+    GaussianParams,
+    Interval,
+    LinearRegression,
+    Mixture,
+    MixtureOfExperts,
+    MixtureParams,
+    Poisson,
+    Product,
+    Regression,
+    Single,
+    Stop,
+    fit,
+    report,
 )  # fmt: skip
 from jaxem.document import document
 from jaxem.parameters import comparison_table, number, parameter_table

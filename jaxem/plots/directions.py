@@ -60,7 +60,8 @@ def _draw_circle(ax: Axes, view: View, mean: np.ndarray, top: np.ndarray) -> Axe
         x, y = (view.y[chosen] * away[chosen, None]).T
         ax.scatter(x, y, s=10, color=colour, marker=MARKERS[k % len(MARKERS)], alpha=0.5, linewidths=0)
         ax.annotate("", xy=mean[k], xytext=(0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2})
-    ax.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), xlabel=short(view.columns)[0], ylabel=short(view.columns)[1])
+    ax.plot([-1.25, 1.25], [-1.25, 1.25], alpha=0)  # the same limits, whatever the rows
+    ax.set(xlabel=short(view.columns)[0], ylabel=short(view.columns)[1])
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_title("Directions: rows, and means (arrows)")
     if len(mean) > 1:

@@ -104,6 +104,8 @@ def settings_of(thing: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
         value = getattr(thing, field.name)
+        if isinstance(value, bool) and value == field.default:
+            continue
         if field.name in SILENT or field.name.startswith("_") or value is None or (isinstance(value, str) and value == "auto"):
             continue
         if isinstance(value, (np.ndarray, np.generic)) or (hasattr(value, "dtype") and hasattr(value, "shape")):

@@ -120,7 +120,7 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
     leaves = leaves_of(model, params, view)
     if is_survival(view):
         return [lambda ax: plot_survival(model, params, data, ax, names=names)]
-    if view.lower is not None or (view.x is not None and view.x.shape[1] > 0):
+    if view.x is not None and (view.lower is not None or view.x.shape[1] > 0):
         return [lambda ax: plot_regression(model, params, data, ax, names=names)]
     if is_directional(view) and direction_leaf(leaves) is not None:
         return [lambda ax: plot_directions(model, params, data, ax, names=names)]

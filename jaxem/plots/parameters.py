@@ -182,7 +182,8 @@ def plot_numbers(model: Any, params: Any, data: Any, ax: Axes | None = None, *, 
 
 def number_leaf(leaves: list[Leaf]) -> Leaf | None:
     """The first leaf with one number for each state and column, or for each state."""
-    inner = [leaf for leaf in leaves if leaf.values.size and not (len(leaf.path) == 1 and leaf.name == "weights") and "gate" not in leaf.path]
+    rest = [leaf for leaf in leaves if leaf.values.size and "gate" not in leaf.path]
+    inner = [leaf for leaf in rest if not (len(leaf.path) == 1 and leaf.name == "weights")]
     by_column = [leaf for leaf in inner if leaf.kinds in (("columns",), ("numbers",))]
     alone = [leaf for leaf in inner if leaf.kinds == ()]
     return next(iter(by_column + alone), None)

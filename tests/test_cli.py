@@ -284,7 +284,8 @@ def sheet(tmp_path_factory):
         "a": a, "b": b, "c": c + 0.5 * a, "response": response, "cut": np.maximum(response - 2, 0), "above": np.abs(response) + 0.1,
         "count": rng.poisson(np.exp(1 + 0.3 * a)), "yes": (rng.random(n) < 1 / (1 + np.exp(-b))).astype(int),
         "time": time, "seen": (rng.random(n) < 0.8).astype(int), "low": np.floor(time), "high": np.floor(time) + 1,
-        "answer": np.where(rng.random(n) < 0.3 + 0.4 * group, "yes", "no"), "site": np.array(["x", "y", "z"])[rng.integers(0, 3, n)],
+        "answer": np.where(rng.random(n) < 0.3 + 0.4 * group, "yes", "no"),
+        "site": np.array(["x", "y", "z"])[rng.integers(0, 3, n)],
         "exposure": rng.normal(size=n),
     }  # fmt: skip
     path = tmp_path_factory.mktemp("catalogue") / "sheet.csv"

@@ -350,7 +350,7 @@ KINDS_OF_PICTURES = {
     "cut_off": (
         family("CensoredRegression"), lambda: responses(60, 1, intervals=True), ["Mean given the covariate in each component"]
     ),
-    "survival": (family("CensoredRegression", "weibull"), lambda: times(60), ["Survival: model (smooth), data (steps)"]),
+    "survival": (family("CensoredRegression", "weibull"), lambda: times(60), ["Survival: model (thick), data (thin)"]),
     "circle": (family("VonMisesFisher"), lambda: directions(60, 2), ["Directions: rows, and means (arrows)"]),
     "sphere": (family("VonMisesFisher"), lambda: directions(60, 3), ["Directions: rows, and means (crosses)"]),
     "directions": (family("VonMisesFisher"), lambda: directions(60, 12), ["Mean directions"]),

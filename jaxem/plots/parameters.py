@@ -117,7 +117,7 @@ def draw_dots(ax: Axes, values: np.ndarray, names: Sequence[str], label: str, ti
         largest = np.abs(values).max(axis=0)
         ax.set(title=title, xlabel="component")
         scaled = (values / np.where(largest > 0, largest, 1)).T
-        return draw_map(ax, scaled, 1.0, f"{label}, in units of the line's largest", [str(k) for k in range(states)], names)
+        return draw_map(ax, scaled, 1.0, "in units of the line's largest", [str(k) for k in range(states)], names)
     if values.min() > 0 and values.max() > 100 * values.min():
         ax.set_xscale("log")
     else:

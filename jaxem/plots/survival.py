@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import axes_or_new, colours, legend_below, number, short
+from jaxem.canvas import GREY, axes_or_new, colours, legend_below, number, short
 from jaxem.inputs import Interval, Regression
 from jaxem.plots.evaluate import log_densities
 from jaxem.view import View, view_of
@@ -40,16 +40,22 @@ def plot_survival(model: Any, params: Any, data: Any, ax: Axes | None = None, *,
     grid = np.linspace(0, latest, STEPS)[1:]
     for (label, chosen, x), colour in zip(groups, colours(len(groups)), strict=True):
         if chosen is not None:
-            times, alive = empirical_survival(view.lower[chosen, 0], view.upper[chosen, 0])  # type: ignore[index]
-            ax.step(times, alive, where="post", color=colour, lw=1, alpha=0.6)
+            _draw_data(ax, view, chosen, color=colour, alpha=0.6)
         curve = _curve(model, params, data, view, grid, x)
         ax.plot(np.concatenate([[0], grid]), np.concatenate([[1], curve]), color=colour, lw=2, label=label)
     if len(groups) == 1 and groups[0][1] is None:
-        times, alive = empirical_survival(view.lower[:, 0], view.upper[:, 0])  # type: ignore[index]
-        ax.step(times, alive, where="post", color="#8c8c8c", lw=1, label="all rows")
+        _draw_data(ax, view, np.ones(view.n, bool), color=GREY, label="all rows")
     ax.set(xlabel=short(view.columns)[0], ylabel="survival probability", ylim=(-0.02, 1.03), xlim=(0, latest))
-    ax.set_title("Survival: model (smooth), data (steps)")
+    ax.set_title("Survival: model (thick), data (thin)")
     return legend_below(ax) if any(label for label, _, _ in groups) else ax
+
+
+def _draw_data(ax: Axes, view: View, chosen: np.ndarray, **style: Any) -> None:
+    """Steps; straight between the ends of intervals, within which nobody knows where the mass lies."""
+    lower, upper = view.lower[chosen, 0], view.upper[chosen, 0]  # type: ignore[index]
+    times, alive = empirical_survival(lower, upper)
+    within = ((upper > lower) & np.isfinite(upper)).any()
+    ax.plot(times, alive, drawstyle="default" if within else "steps-post", lw=1, **style)
 
 
 def _groups(view: View) -> list[tuple[str | None, Any, Any]]:

@@ -140,7 +140,7 @@ class Categorical(ExponentialFamily):
         return params.probabilities @ categories
 
     def complete(self, bound: Any, cells: Any, origin: Any) -> Any:
-        raise TypeError("Categorical: categories have no mean to fill in; take the likeliest by posterior() and probabilities.")
+        raise TypeError("Categorical: categories have no mean to fill in; jaxem.impute_categories fills in the likeliest.")
 
     def sample(self, key: jax.Array, params: CategoricalParams, states: jax.Array) -> jax.Array:
         p = params.probabilities[states]

@@ -8,6 +8,7 @@ from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
 from jaxem.inputs import Interval, Regression, tobit
+from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
 from jaxem.priors import (
@@ -27,6 +28,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
     "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop",
-    "align", "em", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
+    "align", "class_profiles", "em", "entropy_r2", "goodness_of_fit", "impute_categories", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
     *_models.__all__,
 ]  # fmt: skip

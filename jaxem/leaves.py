@@ -151,10 +151,13 @@ class Components(NamedTuple):
     weights: np.ndarray  # (K,)
     mean: np.ndarray  # (K, d)
     covariance: np.ndarray  # (K, d, d)
+    scale: bool = False  # whether `covariance` is that of a normal with the same scale matrix (heavy tails may have none)
 
 
 def components_of(model: Any, params: Any) -> Components:
     """Weights (K,), means (K, d) and dense covariances (K, d, d) of a model whose family has `moments`.
+
+    A family of location and scale matrix without covariances between columns in its moments gives these two instead.
 
     Raises:
         TypeError: a family that does not say its moments.
@@ -165,16 +168,32 @@ def components_of(model: Any, params: Any) -> Components:
         mean, spread = (np.asarray(leaf, np.float64) for leaf in family.moments(inner))  # type: ignore[union-attr]
     except (AttributeError, TypeError, NotImplementedError) as error:
         raise TypeError(f"model: found family {type(family).__name__}, whose rows have no mean and covariance.") from error
-    covariance = spread[:, :, None] * np.eye(mean.shape[1]) if spread.ndim == 2 else spread
-    return Components(np.ones(len(mean)) / len(mean) if weights is None else weights, mean, covariance)
+    shares = np.ones(len(mean)) / len(mean) if weights is None else weights
+    scaled = None if spread.ndim == 3 else _scale_matrices(inner)
+    if scaled is not None:
+        return Components(shares, np.asarray(inner.mean, np.float64), scaled, scale=True)
+    return Components(shares, mean, spread[:, :, None] * np.eye(mean.shape[1]) if spread.ndim == 2 else spread)
+
+
+def _scale_matrices(params: Any) -> np.ndarray | None:
+    """(K, d, d) scale matrices of params with a `mean` (K, d) and a `scale`: matrices, their diagonals, or one number each."""
+    if not (hasattr(params, "mean") and hasattr(params, "scale")):
+        return None
+    mean, scale = np.asarray(params.mean), np.asarray(params.scale, np.float64)
+    n_states, d = mean.shape
+    if scale.shape in ((n_states, d), (n_states,)):
+        scale = scale.reshape(n_states, -1, 1) * np.eye(d)
+    return np.broadcast_to(scale, (n_states, d, d))
 
 
 def has_ellipses(model: Any, params: Any) -> bool:
-    """Whether the family's moments give covariances between columns."""
+    """Whether the family has a mean and a covariance (or scale) matrix in every state."""
     try:
-        return len(jax.eval_shape(model.family.moments, states_of(model, params)[1])[1].shape) == 3
+        inner = states_of(model, params)[1]
+        spread = jax.eval_shape(model.family.moments, inner)[1]
     except (AttributeError, TypeError, NotImplementedError):
         return False
+    return len(spread.shape) == 3 or _scale_matrices(inner) is not None
 
 
 PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull")  # words that keep their capital

@@ -171,7 +171,7 @@ def sizes():
                 yield pytest.param(kind, n_components, d, marks=[] if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "n_components", "d"), sizes())
+@pytest.mark.parametrize(("kind", "n_components", "d"), list(sizes()))
 def test_components(kind, n_components, d):
     model, params = Mixture(Gaussian(kind), n_components), make_params(kind, n_components, d)
     ax = plot.plot_components(model, params, make_data(60, d))
@@ -363,7 +363,7 @@ def each_kind():
             yield pytest.param(kind, states, marks=[] if states == 2 and kind in QUICK else pytest.mark.slow, id=f"{kind}-{states}")
 
 
-@pytest.mark.parametrize(("kind", "states"), each_kind())
+@pytest.mark.parametrize(("kind", "states"), list(each_kind()))
 def test_overview_of_every_kind(kind, states):
     make, data, titles = KINDS_OF_PICTURES[kind]
     model, y = Mixture(make(), states), data()

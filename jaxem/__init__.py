@@ -2,7 +2,7 @@
 
 from jaxem import families as _families
 from jaxem import models as _models
-from jaxem.algorithms import Algorithm, Info, em
+from jaxem.algorithms import Algorithm, Info, ecme, em
 from jaxem.align import align
 from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
@@ -28,6 +28,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
     "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop",
-    "align", "class_profiles", "em", "entropy_r2", "goodness_of_fit", "impute_categories", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
+    "align", "class_profiles", "ecme", "em", "entropy_r2", "goodness_of_fit", "impute_categories", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
     *_models.__all__,
 ]  # fmt: skip

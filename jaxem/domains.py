@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem.kernels.factor import lower_form
 from jaxem.kernels.linalg import cholesky
 
 
@@ -78,6 +79,27 @@ class Domain:
 
 class Real(Domain):
     """Any finite number; coordinates are the values themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Known(Domain):
+    """A number that is given, shared by all states: no coordinate."""
+
+    state_axes: tuple[int, ...] = ()
+    value: float = 0.0
+    says: str = "the number that the model was given"
+
+    def count(self, shape):
+        return 0
+
+    def flatten(self, x):
+        return jnp.zeros(0, x.dtype)
+
+    def unflatten(self, vector, shape):
+        return jnp.full(shape, self.value, vector.dtype)
+
+    def holds(self, x):
+        return bool(np.allclose(x, self.value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,6 +301,36 @@ class PositiveDefinite(Domain):
         except np.linalg.LinAlgError:
             return False
         return bool(symmetric)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loadings(Domain):
+    """Loadings L (d, q) known up to rotation of the factors, L L' being what data tell.
+
+    They are kept in the one form whose top q x q block is lower triangular with a diagonal >= 0: d q - q (q - 1) / 2
+    coordinates, the log of the diagonal. Others are rotated to it. Where the top block is singular, some of its diagonal is 0.
+    """
+
+    event_ndim: int = 2
+    says: str = "finite numbers (loadings, in any rotation)"
+
+    @property
+    def elementwise(self):
+        return False
+
+    def free(self, event):
+        return len(np.tril_indices(event[0], 0, event[1])[0])
+
+    def unconstrain(self, x):
+        form = lower_form(x)
+        diagonal = jnp.eye(*x.shape[-2:], dtype=bool)
+        coordinates = jnp.where(diagonal, jnp.log(jnp.where(diagonal, form, 1)), form)
+        return coordinates[(..., *np.tril_indices(x.shape[-2], 0, x.shape[-1]))]
+
+    def constrain(self, u, event):
+        form = jnp.zeros(u.shape[:-1] + event, u.dtype).at[(..., *np.tril_indices(event[0], 0, event[1]))].set(u)
+        diagonal = jnp.eye(*event, dtype=bool)
+        return jnp.where(diagonal, jnp.exp(jnp.where(diagonal, form, 0)), form)
 
 
 def _split(domain: Domain, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -149,6 +149,11 @@ class Family(Protocol):
         del params
         return jnp.asarray(rows.d, rows.dtype)
 
+    def remarks(self, params: Params, rows: Rows) -> list[str]:
+        """Sentences for a person on params that ended where they should not be taken at face value, as at a bound. Host."""
+        del params, rows
+        return []
+
     def rank(self, params: Params) -> jax.Array:
         """(K, m) numbers that order the states canonically, first column first."""
         first = jax.tree.leaves(params)[0]
@@ -239,6 +244,11 @@ class Model(Protocol):
 
     def magnitude(self, params: Params, data: Rows) -> jax.Array:
         """() size of the terms that a row's log-density is summed from: times eps, its rounding error."""
+
+    def remarks(self, params: Params, data: Any) -> list[str]:
+        """Sentences for a person on params that ended where they should not be taken at face value, as at a bound."""
+        del params, data
+        return []
 
     def canonical_order(self, params: Params) -> jax.Array:
         """(K,) permutation that puts the states in canonical order."""

@@ -3,12 +3,12 @@
 from typing import Any
 
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
 
-__all__ = ["Algorithm", "Info", "algorithm_for", "em"]
+__all__ = ["Algorithm", "Info", "algorithm_for", "ecme", "em"]
 
 
 def algorithm_for(model: Any) -> Algorithm:
-    """What `fit` runs where no algorithm is asked for: `em()`."""
-    del model
-    return em()
+    """What `fit` runs where no algorithm is asked for: `em()`, or `ecme` on the blocks that a model wants moved so."""
+    return ecme(*model.observed_blocks) if model.observed_blocks else em()

@@ -2,6 +2,7 @@
 
 from jaxem.families.bernoulli import Bernoulli, BernoulliParams
 from jaxem.families.categorical import Categorical, CategoricalParams
+from jaxem.families.censored_regression import CensoredRegression, CensoredRegressionParams
 from jaxem.families.exponential import Exponential, ExponentialParams
 from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
@@ -11,7 +12,7 @@ from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialP
 from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
 from jaxem.families.product import Product
-from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
+from jaxem.families.student_t import StudentT, StudentTParams
 from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "BernoulliParams",
     "Categorical",
     "CategoricalParams",
+    "CensoredRegression",
+    "CensoredRegressionParams",
     "Exponential",
     "ExponentialParams",
     "Gamma",
@@ -36,8 +39,8 @@ __all__ = [
     "PoissonRegression",
     "PoissonRegressionParams",
     "Product",
-    "VonMisesFisher",
-    "VonMisesFisherParams",
+    "StudentT",
+    "StudentTParams",
     "VonMisesFisher",
     "VonMisesFisherParams",
 ]

@@ -12,7 +12,9 @@ import numpy as np
 from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.data import Rows, Table, moments_of
 from jaxem.domains import Positive, PositiveDefinite, Real, cast
-from jaxem.kernels import cellwise, dense
+from jaxem.families import interval_gaussian
+from jaxem.inputs import Interval
+from jaxem.kernels import cellwise, censored, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
 from jaxem.layout import WIDE, find_patterns
@@ -34,10 +36,13 @@ class GaussianParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Family):
-    r"""N(y; mu_k, S_k), with missing (NaN) cells marginalised exactly.
+    r"""N(y; mu_k, S_k), with missing (NaN) cells marginalised exactly, and cells of an `Interval` integrated over.
 
     Statistics: sums of r, r x, r x x' over rows (squares alone for diagonal and spherical), completed for missing cells by
     their conditional mean and covariance given the row's observed cells and the state (Little and Rubin 2019, sec. 11.2).
+    A censored cell is completed by its mean and covariance given its interval and the row's exact cells: for diagonal and
+    spherical covariances in closed form, for full and tied by quadrature over up to 5 censored cells of a row, to a relative
+    error of the probability of 1e-8 for two or three, 1e-6 for four and 1e-4 for five (`jaxem.kernels.rectangle`).
     M-step: mean = first / weight, covariance = second / weight - mean mean'; tied pools over states, spherical over columns;
     with a `NormalInverseWishart` prior, the posterior mode.
 
@@ -46,14 +51,17 @@ class Gaussian(Family):
         kernel: "quadratic" (fast), "whitened" (accurate for means many standard deviations from the data's centre), or
             "auto": quadratic in float64 and, where a check of the rounding error at concrete params allows, in float32.
         frame: coordinates of the statistics; None for the user's. Set by `localize`.
+        censored: whether cells are intervals. Set by `settle`.
 
     Raises:
-        ValueError: unknown covariance or kernel.
+        ValueError: unknown covariance or kernel; intervals that are none, with left truncation, or more than 5 in a row of a full
+            or tied covariance.
     """
 
     covariance: str = "full"
     kernel: str = "auto"
     frame: Frame | None = None
+    censored: bool = False
 
     prior_type = NormalInverseWishart
 
@@ -84,7 +92,13 @@ class Gaussian(Family):
     # data
 
     def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
-        y, columns = check_matrix(data)
+        if isinstance(data, Interval):
+            found = interval_gaussian.read(data, weights, missing, self._cellwise)
+            if isinstance(found, Table):
+                return found
+            y, columns = found
+        else:
+            y, columns = check_matrix(data)
         n, d = y.shape
         if is_traced(y):
             mass = check_weights(weights, n, y.dtype)
@@ -113,7 +127,10 @@ class Gaussian(Family):
 
         The quadratic kernel rounds squared distances by about eps |L_k^-1 (mu_k - origin)|^2. Where that is below 1e-4 at
         concrete params it is taken; where params cannot be looked at (None, traced), in float64. Large d takes the other.
+        Intervals have a kernel of their own, as accurate as the whitened one.
         """
+        if isinstance(rows.pilot_cells, censored.Cells):
+            return dataclasses.replace(self, kernel="whitened", censored=True)
         if self.kernel != "auto":
             return self
         if not self._cellwise and rows.d > LARGE_D:
@@ -149,6 +166,8 @@ class Gaussian(Family):
 
     @property
     def _kernel(self) -> Kernel:
+        if self.censored:
+            return censored.CELLWISE if self._cellwise else censored.DENSE
         kind = cellwise if self._cellwise else dense
         return kind.WHITENED if self.kernel == "whitened" else kind.QUADRATIC
 
@@ -176,7 +195,6 @@ class Gaussian(Family):
     def maximize(self, params: GaussianParams, statistics: Moments, prior: NormalInverseWishart | None = None) -> GaussianParams:
         weight, mean, scatter = centre(statistics, self.frame)
         counted = weight if self._cellwise else weight[:, None]  # (K, d) or (K, 1)
-        d = mean.shape[1]
         extra: Any = 0.0
         if prior is not None:
             shrinkage = jnp.asarray(prior.shrinkage, mean.dtype)
@@ -185,12 +203,12 @@ class Gaussian(Family):
             pull = shrinkage * counted / total
             scatter = scatter + (pull * deviation * deviation if self._cellwise else pull[..., None] * outer(deviation, deviation))
             mean = jnp.where(counted > 0, mean, prior.mean) - shrinkage / total * jnp.where(counted > 0, deviation, 0)
-            extra = prior.dof + self._prior_rank(d) + self._prior_means(shrinkage, *mean.shape)
+            extra = self.prior_exponent(prior, *mean.shape)
         else:
             mean = jnp.where(counted > 0, mean, params.mean)
         scatter, mass = self._pool(scatter, weight)
         if prior is not None:
-            covariance = (scatter + self._prior_scale(prior)) / self._per_event(mass + extra)
+            covariance = (scatter + self.prior_scale(prior)) / self._per_event(mass + extra)
         else:
             safe = self._per_event(jnp.where(mass > 0, mass, 1))
             covariance = jnp.where(self._per_event(mass) > 0, scatter / safe, params.covariance)
@@ -230,17 +248,22 @@ class Gaussian(Family):
         n_states, d = params.mean.shape
         deviation = params.mean - prior.mean
         if self._cellwise:
-            log_scale, scaled = jnp.log(params.covariance), self._prior_scale(prior) / params.covariance
+            log_scale, scaled = jnp.log(params.covariance), self.prior_scale(prior) / params.covariance
             pulled = (deviation * deviation / self._spread(params)).sum()
         else:
             root = cholesky(params.covariance)
             whitener = invert_lower(root)
             log_scale = _log_determinant(root)
-            scaled = (matmul(whitener, self._prior_scale(prior)) * whitener).sum((-2, -1))
+            scaled = (matmul(whitener, self.prior_scale(prior)) * whitener).sum((-2, -1))
             whitened = apply(whitener, deviation)
             pulled = (whitened * whitened).sum()
-        exponent = prior.dof + self._prior_rank(d) + self._prior_means(shrinkage, n_states, d)
+        exponent = self.prior_exponent(prior, n_states, d)
         return -0.5 * (exponent * log_scale + scaled).sum() - 0.5 * shrinkage * pulled
+
+    def prior_exponent(self, prior: NormalInverseWishart, n_states: int, d: int) -> jax.Array:
+        """Twice the exponent of 1 / |S| in the prior density: what it adds to the rows of one covariance."""
+        shrinkage = jnp.asarray(prior.shrinkage)
+        return prior.dof + self._prior_rank(d) + self._prior_means(shrinkage, n_states, d)
 
     def _prior_rank(self, d: int) -> int:
         """What the inverse Wishart (d + 1) or inverse gamma (2) adds to its degrees of freedom in the exponent."""
@@ -250,7 +273,8 @@ class Gaussian(Family):
         """Factors |S|^{-1/2} that the prior of the means brings to one covariance."""
         return jnp.where(shrinkage > 0, {"tied": n_states, "spherical": d}.get(self.covariance, 1), 0)
 
-    def _prior_scale(self, prior: NormalInverseWishart) -> jax.Array:
+    def prior_scale(self, prior: NormalInverseWishart) -> jax.Array:
+        """The prior's scale in the form of the covariance."""
         if not self._cellwise:
             return prior.scale
         diagonal = jnp.diagonal(prior.scale)
@@ -335,7 +359,7 @@ class Gaussian(Family):
         return GaussianParams(mean + rows.origin, (mass * own + pull * pooled) / (mass + pull))
 
 
-jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel"))
+jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel", "censored"))
 
 
 @jax.jit

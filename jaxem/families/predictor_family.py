@@ -156,6 +156,11 @@ class PredictorFamily(RegressionFamily):
         far = size * jnp.abs(cells.design[0]).max(-1) > FAR
         return (far & (size < VAGUE * error)).any(-1)
 
+    def collapsed(self, params: Any, scale: jax.Array, rows: Rows) -> jax.Array:
+        """(K,) bool: whether the errors are lost in the rounding of the responses and of what predicts them."""
+        size = jnp.square(self.reach(params, rows)) + jnp.square(rows.origin.centre)
+        return ~(scale > 8 * jnp.finfo(rows.dtype).eps * jnp.sqrt(size))
+
     def degenerate(self, params: Any, rows: Rows) -> jax.Array:
         """States whose coefficients run away, as under separation."""
         return self.runaway(params, rows)

@@ -153,7 +153,7 @@ def bind_whitened(mean: jax.Array, covariance: jax.Array, mask: jax.Array, origi
     return WhitenedBound(apply(marginal.whitener, marginal.mean), cholesky(covariance)[None], marginal)
 
 
-def _whiten(bound: WhitenedBound, y: jax.Array) -> jax.Array:
+def whiten(bound: WhitenedBound, y: jax.Array) -> jax.Array:
     """(c, d, b) -> (c, K, d, b): z = L_k^-1 (y - mu_k), zero on missing cells."""
     whitener = bound.marginal.whitener
     c, k, d, _ = whitener.shape
@@ -163,29 +163,33 @@ def _whiten(bound: WhitenedBound, y: jax.Array) -> jax.Array:
 
 def log_prob_whitened(bound: WhitenedBound, y: jax.Array) -> jax.Array:
     """(c, K, b)."""
-    z = _whiten(bound, y)
+    z = whiten(bound, y)
     return bound.marginal.log_normalizer[..., None] - 0.5 * (z * z).sum(axis=2)
 
 
 def sums_whitened(bound: WhitenedBound, y: jax.Array, r: jax.Array) -> Moments:
     """Sums of r, r z, r z z' per pattern, about the params."""
-    z = _whiten(bound, y)
+    z = whiten(bound, y)
     weighted = z * r[:, :, None, :]
     return Moments(r.sum(-1), weighted.sum(-1), jnp.einsum("ckib,ckjb->ckij", weighted, z, precision=HIGHEST))
 
 
-def finish_whitened(bound: WhitenedBound, raw: Moments, origin: jax.Array, frame: Frame) -> Moments:
+def finish_whitened(
+    bound: WhitenedBound, raw: Moments, origin: jax.Array, frame: Frame, count: jax.Array | None = None
+) -> Moments:
     """Completes the patterns' sums in coordinates whitened by the whole covariance, L^-1 (y - mu), then moves to the frame.
 
-    There E[x | x_O] = T z with T = (W L)' and the conditional covariance is I - T T'.
+    There E[x | x_O] = T z with T = (W L)' and the conditional covariance is I - T T', counted `count` (P, K) times (default: the
+    raw weight).
     """
     marginal = bound.marginal
     identity = jnp.eye(marginal.mean.shape[-1], dtype=marginal.mean.dtype)
     complete = marginal.mask.all(-1)[..., None, None]
+    count = raw.weight if count is None else count
     lift = jnp.where(complete, identity, transpose(matmul(marginal.whitener, bound.factor)))
     conditional = jnp.where(complete, 0, identity - matmul(lift, transpose(lift)))
     first = apply(lift, raw.first)
-    second = matmul(matmul(lift, raw.second), transpose(lift)) + raw.weight[..., None, None] * conditional
+    second = matmul(matmul(lift, raw.second), transpose(lift)) + count[..., None, None] * conditional
     weight, first, second = raw.weight.sum(0), first.sum(0), second.sum(0)
     if frame.factor is not None:
         return Moments(weight, first, second)

@@ -203,6 +203,9 @@ class Mixture(Model):
     def magnitude(self, params: MixtureParams, data: Rows) -> jax.Array:
         return self.family.magnitude(params.components, data)
 
+    def remarks(self, params: Any, data: Any) -> list[str]:
+        return self.family.remarks(params.components, as_rows(self, data))
+
     # what is read off a fit
 
     def posterior(self, params: MixtureParams, data: Any) -> jax.Array:

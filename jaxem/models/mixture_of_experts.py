@@ -204,6 +204,9 @@ class MixtureOfExperts(Model):
     def magnitude(self, params: MixtureOfExpertsParams, data: Rows) -> jax.Array:
         return self.family.magnitude(params.components, own(data))
 
+    def remarks(self, params: Any, data: Any) -> list[str]:
+        return self.family.remarks(params.components, own(as_rows(self, data)))
+
     # what is read off a fit
 
     def posterior(self, params: MixtureOfExpertsParams, data: Any) -> jax.Array:

@@ -160,6 +160,9 @@ class Single(Model):
     def magnitude(self, params: Any, data: Rows) -> jax.Array:
         return self.family.magnitude(self._states(params), data)
 
+    def remarks(self, params: Any, data: Any) -> list[str]:
+        return self.family.remarks(self._states(params), as_rows(self, data))
+
     # what is read off a fit
 
     def posterior(self, params: Any, data: Any) -> jax.Array:

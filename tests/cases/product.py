@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from cases import categorical, gaussian, poisson
 from table import K, Row, one_state
 
-from jaxem import Categorical, Gaussian, GammaPrior, Mixture, MixturePrior, NormalInverseWishart, Poisson, Product, Single
+from cases import categorical, gaussian, poisson
+from jaxem import Categorical, GammaPrior, Gaussian, Mixture, MixturePrior, NormalInverseWishart, Poisson, Product, Single
 
 
 def simulate(n, seed=0):

@@ -136,7 +136,13 @@ def _factors(model: str) -> Callable[[Namespace], Any]:
         kind = getattr(jaxem, model, None)
         if kind is None:
             raise CommandError(f"--model {options.model}: is not in this version of jaxem")
-        return settled(kind, {}, options, f"--model {kebab(model)}") if options.factors is None else kind(options.factors)
+        names = [f.name for f in dataclasses.fields(kind)]
+        given = {names[0]: options.factors}
+        if options.rotation is not None:
+            if "rotation" not in names:
+                raise CommandError(f"--rotation: --model {options.model} rotates nothing by itself; leave it out")
+            given["rotation"] = options.rotation
+        return settled(kind, given, options, f"--model {options.model}")
 
     return build
 

@@ -300,7 +300,15 @@ def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width
         return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]))
 
     each = (lanes, jnp.arange(lanes.status.shape[0]))
-    return jax.lax.map(one, each) if width == 1 else jax.lax.map(one, each, batch_size=_even(len(each[1]), width))
+    return jax.lax.map(one, each) if width == 1 else _map(one, each, len(each[1]), width)
+
+
+def _map(visit: Callable[[Any], Any], lanes: Any, count: int, most: int) -> Any:
+    """`visit` on each of `count` lanes, up to `most` side by side. (`lax.map` with a batch size stumbles over empty leaves.)"""
+    batch = _even(count, most)
+    cut = jax.tree.map(lambda leaf: leaf.reshape(count // batch, batch, *leaf.shape[1:]), lanes)
+    out = jax.lax.map(jax.vmap(visit), cut)
+    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), out)
 
 
 def _even(count: int, most: int) -> int:
@@ -318,7 +326,7 @@ def _start(model: Any, rows: Rows, key: jax.Array, params: Any, restarts: int) -
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype)[None], params)
     keys = jax.random.split(jax.random.fold_in(key, 0), restarts)
     ways = jnp.arange(restarts) % initialize.WAYS
-    return jax.lax.map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), batch_size=_even(restarts, 16))
+    return _map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), restarts, 16)
 
 
 @partial(jax.jit, static_argnames="restarts")
@@ -332,7 +340,7 @@ def _start_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
         key, owner, way = lane
         return model.init(key, jax.tree.map(lambda leaf: leaf[owner], rows), way)
 
-    return jax.lax.map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), batch_size=_even(count * restarts, 64))
+    return _map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), count * restarts, 64)
 
 
 def _select(model: Any, lanes: Run, reorder: bool) -> Fit:

@@ -57,9 +57,9 @@ class Leaf(NamedTuple):
         return isinstance(self.domain, PositiveDefinite)
 
     @property
-    def variance(self) -> bool:
-        """Whether entries are variances, cell by cell."""
-        return isinstance(self.domain, Positive) and self.name in SPREADS
+    def variances(self) -> bool:
+        """Whether entries are variances, cell by cell or within covariance matrices."""
+        return isinstance(self.domain, (Positive, PositiveDefinite)) and self.name in SPREADS
 
     @property
     def probability(self) -> bool:

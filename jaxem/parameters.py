@@ -53,14 +53,15 @@ def lines_of(leaf: Leaf, view: View, states: int) -> Iterator[Line]:
         names = leaf.axes[-1].names
         variances = np.diagonal(values, axis1=-2, axis2=-1)
         deviations = np.sqrt(variances).reshape(states, -1)
+        word = "sd" if leaf.variances else f"root {leaf.title}"
         for j, name in enumerate(names):
-            yield f"sd {name}", deviations[:, j]
+            yield f"{word} {name}", deviations[:, j]
         if len(names) <= CORRELATED:
             for i, j in combinations(range(len(names)), 2):
                 yield f"corr {names[i]}, {names[j]}", values[:, i, j] / (deviations[:, i] * deviations[:, j])
         return
     title = leaf.title
-    if leaf.variance:
+    if leaf.variances:
         values, title = np.sqrt(values), title.replace(leaf.name, "sd")
     for place in np.ndindex(values.shape[1:]):
         column = values[(slice(None), *place)]

@@ -101,25 +101,25 @@ def _read(data: Any) -> View:
         x, covariates = _columns(data.x, inner.n, "x")
         gate, gates = (None, ()) if data.gate is None else _columns(data.gate, inner.n, "g")
         offset = None if data.offset is None else np.asarray(data.offset, np.float64)
-        more = {"x": x, "covariates": covariates, "intercept": data.intercept, "offset": offset, "gate": gate, "gates": gates}
+        more: dict[str, Any] = {"x": x, "covariates": covariates, "intercept": data.intercept, "offset": offset, "gate": gate, "gates": gates}
         return dataclasses.replace(inner, columns=columns, **more)
     if isinstance(data, Interval):
-        lower, columns = _columns(data.lower, None, "t", infinite=True)
+        lower, names = _columns(data.lower, None, "t", infinite=True)
         upper, _ = _columns(data.upper, None, "t", infinite=True)
-        if not _named(data.lower):
-            columns = ("time",) if len(columns) == 1 else columns
+        if not _named(data.lower) and len(names) == 1:
+            names = ("time",)
         unknown = np.isnan(lower) & np.isnan(upper)
         lower, upper = np.where(unknown, -np.inf, lower), np.where(unknown, np.inf, upper)
         entry = None if data.entry is None else np.asarray(data.entry, np.float64)
-        return View(np.where(lower == upper, lower, np.nan), columns, lower=lower, upper=upper, entry=entry)
+        return View(np.where(lower == upper, lower, np.nan), names, lower=lower, upper=upper, entry=entry)
     if isinstance(data, Mapping):
         return _join({str(group): _read(part) for group, part in data.items()})
     try:
-        y, columns = check_matrix(data)
-        return View(np.asarray(y, np.float64), columns or _series(data) or tuple(f"x{j}" for j in range(y.shape[1])))
+        y, found = check_matrix(data)
+        return View(np.asarray(y, np.float64), found or _series(data) or tuple(f"x{j}" for j in range(y.shape[1])))
     except TypeError:
-        codes, labels, columns = check_categories(data)
-        return View(np.asarray(codes, np.float64), columns or tuple(f"x{j}" for j in range(codes.shape[1])), labels)
+        codes, labels, found = check_categories(data)
+        return View(np.asarray(codes, np.float64), found or tuple(f"x{j}" for j in range(codes.shape[1])), labels)
 
 
 def _join(groups: dict[str, View]) -> View:

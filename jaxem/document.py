@@ -31,7 +31,7 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
     - rows (in the data), rows_used (that say anything and have a weight above 0), n (the weights' sum, the n of bic),
       missing_cells, censored_cells;
     - status {name, sentence}, degenerate_components (collapsed, counted from 0), steps, passes, gap (Aitken estimate of what
-      was left to gain), restarts [{log_likelihood, status}], dtype.
+      was left to gain), restarts [{log_likelihood, status}], remarks (sentences on params that ended at a bound), dtype.
     """
     view = view_of(data, names, model=model)
     measured = criteria(model, fit, data, weights)
@@ -69,6 +69,7 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
         "passes": int(fit.passes),
         "gap": plain(fit.gap),
         "restarts": [{"log_likelihood": value, "status": Status(int(each)).name} for value, each in restarts],
+        "remarks": model.remarks(fit.params, model.prepare(data, weights)),
         "dtype": str(np.asarray(fit.log_likelihood).dtype),
     }
 

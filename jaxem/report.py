@@ -38,7 +38,7 @@ def criteria(model: Any, fit: Fit, data: Any, weights: Any = None) -> Criteria:
 
 
 def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Sequence[str] | None = None) -> str:
-    """An account of any fit in plain text: data, holes, restarts, status, criteria, a table of parameters.
+    """An account of any fit in plain text: data, holes, restarts, status, criteria, what to beware of, a table of parameters.
 
     Args:
         model: the model that was fitted.
@@ -64,6 +64,7 @@ def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Se
     ]
     if view.lower is not None:
         lines.insert(3, ("Censored", describe_censored(view)))
+    lines += [("Note", remark) for remark in model.remarks(fit.params, model.prepare(data, weights))]
     head = "\n".join(f"{label:<15} {text}" for label, text in lines)
     return f"{head}\n\n{parameter_table(model, fit.params, view)}"
 

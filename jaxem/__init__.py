@@ -26,8 +26,8 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
-    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop",
-    "align", "class_profiles", "ecme", "em", "entropy_r2", "goodness_of_fit", "impute_categories", "fit", "fit_batch", "prepare", "tobit", "weak_prior", *_families.__all__,
-    *_models.__all__,
+    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "MixturePrior",
+    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop", "align",
+    "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "goodness_of_fit", "impute_categories", "prepare", "tobit",
+    "weak_prior", *_families.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -32,6 +32,18 @@ class Expectation(NamedTuple):
     log_likelihood: jax.Array  # () observed-data log-likelihood at the params given
 
 
+class Remark(NamedTuple):
+    """A sentence for a person about one state of a family, or about all of them (None)."""
+
+    state: int | None
+    sentence: str
+
+
+def spoken(remarks: list[Remark]) -> list[str]:
+    """The sentences, each with the component that it is about."""
+    return [each.sentence if each.state is None else f"component {each.state}: {each.sentence}" for each in remarks]
+
+
 @runtime_checkable
 class Family(Protocol):
     """What one row looks like given its discrete state: a frozen dataclass, registered as a pytree.
@@ -149,7 +161,7 @@ class Family(Protocol):
         del params
         return jnp.asarray(rows.d, rows.dtype)
 
-    def remarks(self, params: Params, rows: Rows) -> list[str]:
+    def remarks(self, params: Params, rows: Rows) -> list[Remark]:
         """Sentences for a person on params that ended where they should not be taken at face value, as at a bound. Host."""
         del params, rows
         return []

@@ -101,7 +101,8 @@ def _read(data: Any) -> View:
         x, covariates = _columns(data.x, inner.n, "x")
         gate, gates = (None, ()) if data.gate is None else _columns(data.gate, inner.n, "g")
         offset = None if data.offset is None else np.asarray(data.offset, np.float64)
-        more: dict[str, Any] = {"x": x, "covariates": covariates, "intercept": data.intercept, "offset": offset, "gate": gate, "gates": gates}
+        more: dict[str, Any] = {"x": x, "covariates": covariates, "intercept": data.intercept, "offset": offset}
+        more |= {"gate": gate, "gates": gates}
         return dataclasses.replace(inner, columns=columns, **more)
     if isinstance(data, Interval):
         lower, names = _columns(data.lower, None, "t", infinite=True)

@@ -16,7 +16,7 @@ from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.kernels import factor
 from jaxem.kernels.linalg import apply, cholesky, invert_lower, transpose
 from jaxem.kernels.moments import Moments, centre
-from jaxem.model import Family
+from jaxem.model import Family, Remark
 
 
 class FactorGaussianParams(NamedTuple):
@@ -171,21 +171,21 @@ class FactorGaussian(Family):
     def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         return self.gaussian.magnitude(self.dense(params), rows)
 
-    def remarks(self, params: Any, rows: Rows) -> list[str]:
+    def remarks(self, params: Any, rows: Rows) -> list[Remark]:
         names = rows.columns or tuple(f"x{j}" for j in range(rows.d))
         bounds, loadings = np.asarray(self._at_bound(params)), np.asarray(params.loadings, np.float64)
         own = np.asarray(self._uniquenesses(params), np.float64)
         out = []
         for k, at in enumerate(bounds):
             if self.isotropic and at.any():
-                out.append(f"variance in component {k} is at its lower bound: {self.q} factors explain all of the rows.")
+                out.append(Remark(k, f"variance is at its lower bound: {self.q} factors explain all of the rows."))
             elif at.any():
                 which = ", ".join(names[j] for j in np.flatnonzero(at))
-                out.append(f"uniqueness of {which} in component {k} is at its lower bound (a Heywood case).")
+                out.append(Remark(k, f"uniqueness of {which} is at its lower bound (a Heywood case)."))
             strength = np.linalg.svd(loadings[k] / np.sqrt(own[k])[:, None], compute_uv=False)
             used = int((strength > np.sqrt(np.finfo(np.asarray(params.loadings).dtype).eps)).sum())
             if used < self.q:
-                out.append(f"only {used} of {self.q} factors in component {k} have loadings: the others find nothing in the rows.")
+                out.append(Remark(k, f"only {used} of {self.q} factors have loadings: the others find nothing in the rows."))
         return out
 
     def moments(self, params: Any) -> tuple[jax.Array, jax.Array]:

@@ -14,7 +14,7 @@ from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.regression_family import Cells, RegressionFamily, split
 from jaxem.kernels.dense import LOG_2PI
-from jaxem.kernels.design import Design, damped_solve, products, square
+from jaxem.kernels.design import Design, damped_solve, grams
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.priors import NormalInverseGamma
 
@@ -110,13 +110,12 @@ class LinearRegression(RegressionFamily):
         r = r if cells.present is None else r * cells.present
         residual = self._residual(bound, cells)
         weighted = r * residual
-        gram = jnp.einsum("ckb,cfb->ckf", r, products(cells.design), precision=HIGHEST)
+        gram = grams(cells.design, r)
         cross = jnp.einsum("ckb,cqb->ckq", weighted, cells.design, precision=HIGHEST)
         return RegressionMoments(r.sum(-1), gram, cross, (weighted * residual).sum(-1))
 
     def finish(self, bound: _Bound, raw: RegressionMoments, origin: Design) -> RegressionMoments:
         weight, gram, cross, total = (leaf.sum(0) for leaf in raw)
-        gram = square(gram, cross.shape[-1])
         if self.frame is not None:
             return self._about(RegressionMoments(weight, gram, cross, total), self.frame.theta - bound.theta[0])
         gram = matmul(matmul(origin.lift.T, gram), origin.lift)

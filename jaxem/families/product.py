@@ -14,7 +14,7 @@ from jaxem.checks import is_traced
 from jaxem.data import Rows, Table
 from jaxem.kernels.linalg import transpose
 from jaxem.layout import find_patterns, one_pattern
-from jaxem.model import Family, check_family
+from jaxem.model import Family, Remark, check_family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,6 +286,10 @@ class Product(Family):
     def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         parts = self._each(lambda family, p, own: family.magnitude(p, own), params, self._rows(rows))
         return sum(parts.values(), jnp.zeros((), rows.dtype))
+
+    def remarks(self, params: Any, rows: Rows) -> list[Remark]:
+        found = self._each(lambda family, p, own: family.remarks(p, own), params, self._rows(rows))
+        return [Remark(k, f"{group}: {sentence}") for group, each in found.items() for k, sentence in each]
 
     def rank(self, params: Any) -> jax.Array:
         return jnp.concatenate(list(self._each(lambda family, p: family.rank(p), params).values()), axis=1)

@@ -12,7 +12,7 @@ from jaxem.checks import check_matrix, check_weights
 from jaxem.checks_regression import Checked, check_regression
 from jaxem.data import Rows, Table
 from jaxem.inputs import Regression
-from jaxem.kernels.design import Design, damped_solve, identity, products, quadratic, square, whiten, whiten_traced
+from jaxem.kernels.design import Design, damped_solve, grams, identity, quadratic, whiten, whiten_traced
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.layout import WIDE
 from jaxem.model import Family
@@ -163,7 +163,7 @@ class RegressionFamily(Family):
         weights = r.sum(1)
         pooled, variance = self._pooled(design, guess, weights)
         mass = r.sum(0)
-        gram = square(jnp.einsum("nk,nf->kf", r, products(design.T[None])[0].T, precision=HIGHEST), q)
+        gram = grams(design.T[None], r.T[None])[0]
         residual = guess - matmul(design, pooled)
         cross = matmul((r * residual[:, None]).T, design)
         total = jnp.where(weights.sum() > 0, weights.sum(), 1)

@@ -18,7 +18,7 @@ from jaxem.kernels import dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Moments, about, centre
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma, solve_dof
-from jaxem.model import Family
+from jaxem.model import Family, Remark
 from jaxem.priors import NormalInverseWishart
 
 LEAST, MOST = 1e-3, 1e6  # between which dof is looked for; at MOST a row's log-density is the normal one to 1e-6 delta^2
@@ -98,7 +98,10 @@ class StudentT(Family):
     @property
     def domains(self) -> StudentTParams:
         mean, scale = self._shape.domains
-        dof = Positive() if self.dof == "free" else Positive(state_axes=()) if self.dof == "common" else Known(value=float(self.dof))
+        if isinstance(self.dof, str):
+            dof: Any = Positive() if self.dof == "free" else Positive(state_axes=())
+        else:
+            dof = Known(value=float(self.dof))
         return StudentTParams(mean, scale, dof)  # type: ignore[arg-type]
 
     def structure(self, n_states: int, size: int) -> StudentTParams:
@@ -258,16 +261,16 @@ class StudentT(Family):
     def magnitude(self, params: StudentTParams, rows: Rows) -> jax.Array:
         return self._shape.magnitude(GaussianParams(params.mean, params.scale), rows)
 
-    def remarks(self, params: StudentTParams, rows: Rows) -> list[str]:
+    def remarks(self, params: StudentTParams, rows: Rows) -> list[Remark]:
         del rows
         out = []
         if isinstance(self.dof, str):
             for k, dof in enumerate(np.atleast_1d(np.asarray(params.dof))):
-                whose = "" if self.dof == "common" else f" of component {k}"
+                whose = None if self.dof == "common" else k
                 if dof >= 0.99 * MOST:
-                    out.append(f"dof{whose} is {MOST:g} or more, in effect infinite: the data ask for no heavier tails than a normal's.")
+                    out.append(Remark(whose, f"dof of {MOST:g} or more are in effect infinite: the tails are a normal's."))
                 elif dof <= 1.01 * LEAST:
-                    out.append(f"dof{whose} is {LEAST:g} or less: the likelihood may have no maximum.")
+                    out.append(Remark(whose, f"dof are {LEAST:g} or less: the likelihood may have no maximum."))
         return out
 
     def moments(self, params: StudentTParams) -> tuple[jax.Array, jax.Array]:

@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxem.checks import _label
 from jaxem.kernels.dense import pairs
-from jaxem.kernels.linalg import apply, cholesky, invert_lower, matmul, transpose
+from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, transpose
 
 COLLINEAR = 4  # times rounding of the covariates, below which what a column adds to the others is nothing
+FEW = 8  # states up to which each has a matrix product of its own
 
 
 class Design(NamedTuple):
@@ -113,7 +114,23 @@ def whiten_traced(x: jax.Array, weights: jax.Array, intercept: bool) -> tuple[ja
     return working, lift, drop
 
 
-def products(design: jax.Array) -> jax.Array:
+def grams(design: jax.Array, r: jax.Array) -> jax.Array:
+    """(c, q, b), (c, K, b) -> (c, K, q, q): sum over rows of r v v', exactly symmetric.
+
+    Few states are fastest as K products of q x b with b x q; many share one list of the products of pairs of rows of v, each
+    unordered pair once. The two cross near K = 8, whatever q.
+    """
+    if r.shape[1] <= FEW:
+        full = jnp.einsum("ckqb,cpb->ckqp", r[:, :, None] * design[:, None], design, precision=HIGHEST)
+        return 0.5 * (full + transpose(full))
+    q = design.shape[1]
+    i, j = pairs(q)
+    place = np.zeros((q, q), np.int32)
+    place[i, j] = place[j, i] = np.arange(len(i))
+    return jnp.einsum("ckb,cfb->ckf", r, _products(design), precision=HIGHEST)[..., place]
+
+
+def _products(design: jax.Array) -> jax.Array:
     """(c, q, b) -> (c, F, b): products of `pairs` of its rows, each unordered pair once, in whole slabs."""
     q = design.shape[1]
     twice = jnp.concatenate([design, design], axis=1)
@@ -121,14 +138,6 @@ def products(design: jax.Array) -> jax.Array:
     if q % 2 == 0:
         slabs[-1] = slabs[-1][:, : q // 2]
     return jnp.concatenate(slabs, axis=1)
-
-
-def square(totals: jax.Array, q: int) -> jax.Array:
-    """Sums of `products` (..., F) as symmetric matrices (..., q, q)."""
-    i, j = pairs(q)
-    place = np.zeros((q, q), np.int32)
-    place[i, j] = place[j, i] = np.arange(len(i))
-    return totals[..., place]
 
 
 def quadratic(matrix: jax.Array, vector: jax.Array) -> jax.Array:

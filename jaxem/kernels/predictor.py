@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.kernels.design import products, quadratic, square
+from jaxem.kernels.design import grams, quadratic
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 
 Elementwise = Callable[..., jax.Array]  # (eta, *extras) -> log-density, all broadcast against (c, K, b)
@@ -33,7 +33,7 @@ class Raw(NamedTuple):
 
     value: jax.Array  # (c, K) sum of r f
     slopes: jax.Array  # (c, 1 + e, K, q) of r f_eta v, then of -r f_{eta, extra} v for each extra
-    gram: jax.Array  # (c, K, F) of -r f_{eta, eta} times products of v
+    gram: jax.Array  # (c, K, q, q) of -r f_{eta, eta} v v'
     first: jax.Array  # (c, K, e) of r f_extra
     second: jax.Array  # (c, K, e (e + 1) / 2) of -r f_{extra, extra}, i <= j
 
@@ -78,7 +78,7 @@ def sums(f: Elementwise, theta: jax.Array, design: jax.Array, offset: Any, r: ja
     return Raw(
         weigh(f(*arguments)).sum(-1),
         jnp.einsum("cskb,cqb->cskq", jnp.stack(slopes, axis=1), design, precision=HIGHEST),
-        jnp.einsum("ckb,cfb->ckf", gram, products(design), precision=HIGHEST),
+        grams(design, gram),
         jnp.stack(first, axis=-1) if e else empty,
         jnp.stack(second, axis=-1) if e else empty,
     )
@@ -97,10 +97,9 @@ def extras_of(theta: jax.Array, q: int) -> tuple[jax.Array, ...]:
 
 def collect(raw: Raw) -> Expansion:
     """Sums of all groups as one expansion about the bound params."""
-    value, slopes, gram, first, second = (leaf.sum(0) for leaf in raw)
-    q, e = slopes.shape[-1], first.shape[-1]
+    value, slopes, inner, first, second = (leaf.sum(0) for leaf in raw)
+    e = first.shape[-1]
     gradient = jnp.concatenate([slopes[0], first], axis=-1)
-    inner = square(gram, q)
     if e == 0:
         return Expansion(value, gradient, inner)
     cross = jnp.moveaxis(slopes[1:], 0, -1)  # (K, q, e)

@@ -16,7 +16,7 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.domains import Simplex
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.priors import MixturePrior, dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
@@ -204,7 +204,7 @@ class Mixture(Model):
         return self.family.magnitude(params.components, data)
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return self.family.remarks(params.components, as_rows(self, data))
+        return spoken(self.family.remarks(params.components, as_rows(self, data)))
 
     # what is read off a fit
 

@@ -18,7 +18,7 @@ from jaxem.data import Rows, as_rows, cut_batch, cut_rows
 from jaxem.domains import Contrast
 from jaxem.inputs import Regression
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, log_gate, move_gate
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.models.mixture import softmax
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
@@ -205,7 +205,7 @@ class MixtureOfExperts(Model):
         return self.family.magnitude(params.components, own(data))
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return self.family.remarks(params.components, own(as_rows(self, data)))
+        return spoken(self.family.remarks(params.components, own(as_rows(self, data))))
 
     # what is read off a fit
 

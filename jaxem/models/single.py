@@ -161,7 +161,7 @@ class Single(Model):
         return self.family.magnitude(self._states(params), data)
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return self.family.remarks(self._states(params), as_rows(self, data))
+        return [sentence for _, sentence in self.family.remarks(self._states(params), as_rows(self, data))]
 
     # what is read off a fit
 

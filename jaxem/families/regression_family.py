@@ -107,9 +107,9 @@ class RegressionFamily(Family):
         )  # fmt: skip
 
     def width(self, size: Any) -> int:
-        """Rows a block, so that its products of pairs stay within the second-level cache."""
+        """Rows a block, so that its products of pairs stay within the first caches."""
         q = sum(split(size))
-        return int(np.clip(2 ** int(np.log2((1 << 17) / (q * (q + 1) // 2 + 8))), 64, WIDE))
+        return int(np.clip(2 ** int(np.log2((1 << 15) / (q * (q + 1) // 2 + 8))), 64, WIDE))
 
     # coordinates
 

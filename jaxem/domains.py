@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.kernels.factor import lower_form
-from jaxem.kernels.linalg import cholesky
+from jaxem.kernels.linalg import cholesky, lower_form
 
 
 @dataclasses.dataclass(frozen=True)

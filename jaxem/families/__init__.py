@@ -4,6 +4,7 @@ from jaxem.families.bernoulli import Bernoulli, BernoulliParams
 from jaxem.families.categorical import Categorical, CategoricalParams
 from jaxem.families.censored_regression import CensoredRegression, CensoredRegressionParams
 from jaxem.families.exponential import Exponential, ExponentialParams
+from jaxem.families.factor_gaussian import FactorGaussian, FactorGaussianParams, IsotropicFactorParams
 from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.families.linear_regression import LinearRegression, LinearRegressionParams
@@ -24,10 +25,13 @@ __all__ = [
     "CensoredRegressionParams",
     "Exponential",
     "ExponentialParams",
+    "FactorGaussian",
+    "FactorGaussianParams",
     "Gamma",
     "GammaParams",
     "Gaussian",
     "GaussianParams",
+    "IsotropicFactorParams",
     "LinearRegression",
     "LinearRegressionParams",
     "LogisticRegression",

@@ -14,7 +14,7 @@ from jaxem.data import Rows, Table
 from jaxem.domains import Loadings, Positive, Real
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.kernels import factor
-from jaxem.kernels.linalg import apply, cholesky, invert_lower, transpose
+from jaxem.kernels.linalg import apply, cholesky, invert_lower, lower_form, transpose
 from jaxem.kernels.moments import Moments, centre
 from jaxem.model import Family, Remark
 
@@ -149,7 +149,7 @@ class FactorGaussian(Family):
             loadings, own = factor.principal(spread, self.q, factor.least(spread.dtype) * diagonal.mean(-1))
         else:
             loadings, own = factor.factorize(spread, start, self.q, diagonal)
-        return factor.lower_form(loadings), own
+        return lower_form(loadings), own
 
     def expected_log_prob(self, params: Any, statistics: Moments) -> jax.Array:
         return self.gaussian.expected_log_prob(self.dense(params), statistics)
@@ -211,7 +211,7 @@ class FactorGaussian(Family):
         root = invert_lower(cholesky(spread))
         guess = (1 - self.q / (2 * rows.d)) / (root * root).sum(-2)
         guess = jnp.where((guess > 0.005 * variance) & (guess < variance), guess, 0.5 * variance)
-        return self._params(mean, factor.lower_form(factor.loadings_given(spread, guess, self.q)), guess)
+        return self._params(mean, lower_form(factor.loadings_given(spread, guess, self.q)), guess)
 
 
 jax.tree_util.register_dataclass(FactorGaussian, data_fields=("gaussian",), meta_fields=("q", "isotropic"))

@@ -1,4 +1,4 @@
-"""Covariances L L' + Psi of q factors: their fit to a covariance by maximum likelihood, and one L among its rotations.
+"""Covariances L L' + Psi of q factors: their fit to a covariance by maximum likelihood.
 
 The log-likelihood of a factor model given a covariance S is, up to constants, -n/2 times
 
@@ -36,28 +36,6 @@ def most_factors(d: int, isotropic: bool) -> int:
     if isotropic:
         return d - 1
     return max((q for q in range(1, d) if (d - q) ** 2 >= d + q), default=0)
-
-
-def lower_form(loadings: jax.Array) -> jax.Array:
-    """(..., d, q) times the rotation that makes the top q x q block lower triangular, with a diagonal >= 0.
-
-    Householder reflections of the columns, which stand a singular top block: its diagonal then has a 0.
-    """
-    d, q = loadings.shape[-2:]
-    out = loadings
-    for j in range(min(d, q)):
-        below = out[..., j:, j:]
-        row = below[..., 0, :]
-        norm = jnp.sqrt((row * row).sum(-1))
-        sign = jnp.where(row[..., 0] < 0, -1, 1).astype(row.dtype)
-        normal = row.at[..., 0].add(sign * norm)
-        square = (normal * normal).sum(-1)
-        scale = jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), 0)
-        below = below - outer(apply(below, normal) * scale[..., None], normal)
-        below = below.at[..., 0].multiply(-sign[..., None])
-        below = below.at[..., 0, :].set(jnp.zeros_like(row).at[..., 0].set(norm))
-        out = out.at[..., j:, j:].set(below)
-    return out
 
 
 def covariance(loadings: jax.Array, uniquenesses: jax.Array) -> jax.Array:

@@ -77,3 +77,25 @@ def outer(a: jax.Array, b: jax.Array) -> jax.Array:
 def apply(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """(..., d, e), (..., e) -> (..., d)."""
     return matmul(matrix, vector[..., None])[..., 0]
+
+
+def lower_form(loadings: jax.Array) -> jax.Array:
+    """(..., d, q) times the rotation that makes the top q x q block lower triangular, with a diagonal >= 0.
+
+    Householder reflections of the columns, which stand a singular top block: its diagonal then has a 0.
+    """
+    d, q = loadings.shape[-2:]
+    out = loadings
+    for j in range(min(d, q)):
+        below = out[..., j:, j:]
+        row = below[..., 0, :]
+        norm = jnp.sqrt((row * row).sum(-1))
+        sign = jnp.where(row[..., 0] < 0, -1, 1).astype(row.dtype)
+        normal = row.at[..., 0].add(sign * norm)
+        square = (normal * normal).sum(-1)
+        scale = jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), 0)
+        below = below - outer(apply(below, normal) * scale[..., None], normal)
+        below = below.at[..., 0].multiply(-sign[..., None])
+        below = below.at[..., 0, :].set(jnp.zeros_like(row).at[..., 0].set(norm))
+        out = out.at[..., j:, j:].set(below)
+    return out

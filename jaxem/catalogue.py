@@ -31,6 +31,7 @@ class Model(NamedTuple):
     data: str = "matrix"  # what rows are, a key of DATA_OPTIONS
     needs: tuple[str, ...] = ()  # options without which it cannot be built
     takes: tuple[str, ...] = ()  # further options, besides those of its data and the common ones
+    tells: Callable[[Any, Any, Any], str] | None = None  # (model, params, rows) -> what to print below the summary
 
 
 DATA_OPTIONS = {  # what each kind of data takes
@@ -147,6 +148,14 @@ def _factors(model: str) -> Callable[[Namespace], Any]:
     return build
 
 
+def _patterns(model: Any, params: Any, rows: Any) -> str:
+    """How the patterns of answers compare with what the classes expect."""
+    try:
+        return str(jaxem.goodness_of_fit(model, params, rows))
+    except ValueError as error:  # no row is complete
+        return str(error)
+
+
 MIXED = ("components",)
 MODELS: dict[str, Model] = {
     "gaussian-mixture": Model(
@@ -159,7 +168,7 @@ MODELS: dict[str, Model] = {
     "single": Model("one family by itself", lambda o: jaxem.Single(_any_family(o)), "any", ("family",)),
     "latent-class": Model(
         "latent class analysis: columns of labels, independent within a class",
-        _mixture(lambda o: family_named("categorical", o)), "labels", MIXED,
+        _mixture(lambda o: family_named("categorical", o)), "labels", MIXED, tells=_patterns,
     ),
     "student-t": Model("one multivariate t: a Gaussian that outliers cannot move", _single("student-t"), takes=()),
     "student-t-mixture": Model("mixture of multivariate t", _mixture(lambda o: family_named("student-t", o)), needs=MIXED),

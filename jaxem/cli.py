@@ -224,6 +224,9 @@ def _run_fit(options: argparse.Namespace) -> int:
     finally:  # a full disk is no reason to keep the result back
         if not options.quiet:
             print(report.summarize(model, fitted, data, weights=weights))
+            tells = MODELS[options.model].tells
+            if tells is not None:
+                print("", tells(model, fitted.params, rows), sep="\n")
     return 0 if int(fitted.status) in (Status.CONVERGED, Status.MAX_STEPS) else 1
 
 

@@ -394,7 +394,9 @@ def test_labels_of_a_latent_class_model(sheet, tmp_path, capsys):
     output = tmp_path / "fit.json"
     options = ["--components", "1", "--columns", "answer,site,yes", "--output", str(output)]
     assert cli.main(["fit", str(sheet), "--model", "latent-class", *options]) == 0
-    assert "site = z" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "site = z" in told
+    assert "entropy R2" in told
     document = json.loads(output.read_text())
     assert document["labels"] == [["no", "yes"], ["x", "y", "z"], ["0", "1"]]
     assert document["n_parameters"] == 4

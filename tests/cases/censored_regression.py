@@ -1,0 +1,91 @@
+"""Censored and truncated regressions of five distributions; scipy stands opposite, with log-probabilities of both tails."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import special, stats
+from table import K, Row, one_state
+
+from cases.linear_regression import covariates, predictor
+from jaxem import CensoredRegression, CensoredRegressionParams, Interval, Mixture, Regression, Single
+
+SLOPES = np.array([[0.8, -0.4], [-0.8, 0.4], [0.2, 0.9]])
+INTERCEPTS = np.array([-1.0, 2.5, 0.8])
+SCALES = np.array([0.5, 0.7, 0.6])
+ERRORS = {"normal": stats.norm, "lognormal": stats.norm, "loglogistic": stats.logistic}  # the rest: smallest extreme values
+
+
+def errors_of(distribution):
+    return ERRORS.get(distribution, stats.gumbel_l)
+
+
+def simulate(distribution, n, seed=0, entry=False, plain=False):
+    """One cell in three each exact, right-censored and in an interval, a few left-censored, a few missing."""
+    x, rng = covariates(n, seed)
+    z = rng.integers(K, size=n)
+    eta = INTERCEPTS[z] if plain else (x * SLOPES[z]).sum(axis=1) + INTERCEPTS[z]
+    scale = 1.0 if distribution == "exponential" else SCALES[z]
+    y = eta + scale * errors_of(distribution).rvs(size=n, random_state=rng)
+    kind, width = rng.choice(5, p=[0.45, 0.2, 0.2, 0.1, 0.05], size=n), rng.uniform(0.3, 1.0, size=n)
+    lower = np.choose(kind, [y, y - 0.2 * width, y - 0.4 * width, np.full(n, -np.inf), np.full(n, -np.inf)])
+    upper = np.choose(kind, [y, np.full(n, np.inf), y + 0.6 * width, y + 0.3 * width, np.full(n, np.inf)])
+    entered = np.where(rng.random(n) < 0.5, np.where(np.isfinite(lower), lower, y) - rng.exponential(1, n), -np.inf)
+    if distribution != "normal":
+        lower, upper, entered = np.exp(lower), np.exp(upper), np.exp(entered)
+    return Regression(Interval(lower, upper, entered if entry else None), None if plain else x)
+
+
+def between(errors, a, b):
+    """log P(a < e < b), from the side of the nearer tail."""
+    flip = a + b > 0
+    near = np.where(flip, errors.logsf(a), errors.logcdf(b))
+    far = np.where(flip, errors.logsf(b), errors.logcdf(a))
+    return special.logsumexp([near, far], b=[np.ones_like(near), -np.ones_like(far)], axis=0)
+
+
+def oracle(distribution):
+    errors, times = errors_of(distribution), distribution != "normal"
+
+    def log_prob(params, data):
+        lower, upper = (np.asarray(end, np.float64)[:, None] for end in (data.y.lower, data.y.upper))
+        n, states = len(lower), len(np.asarray(params.coefficients))
+        eta = predictor(params, replace(data, x=np.zeros((n, 0)) if data.x is None else data.x)).reshape(n, states)
+        scale = np.ones(states) if distribution == "exponential" else np.asarray(params.scale, np.float64)
+        entry = np.full_like(lower, -np.inf) if data.y.entry is None else np.asarray(data.y.entry, np.float64)[:, None]
+        exact = lower == upper
+        missing = ((lower <= 0) if times else np.isneginf(lower)) & np.isposinf(upper)
+        start = np.where(exact, lower, np.maximum(lower, entry))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            a, b, e = ((np.log(end) if times else end) for end in (start, upper, entry))
+            a, b, e = (a - eta) / scale, (b - eta) / scale, (e - eta) / scale
+            point = errors.logpdf(a) - np.log(scale) - (np.log(lower) if times else 0)
+            out = np.where(exact, point, between(errors, a, b)) - errors.logsf(e)
+        return np.where(missing, 0, out)
+
+    return log_prob
+
+
+def start(distribution, plain=False):
+    scale = np.zeros((K, 0)) if distribution == "exponential" else 1.2 * SCALES
+    return CensoredRegressionParams(np.zeros((K, 0)) if plain else 1.1 * SLOPES, 0.9 * INTERCEPTS, scale)
+
+
+def row(distribution, entry=False, plain=False, **more):
+    name = f"mixture-censored-{distribution}" + "-entry" * entry + "-plain" * plain
+    return Row(name, Mixture(CensoredRegression(distribution), K), lambda n, seed=0: simulate(distribution, n, seed, entry, plain),
+               lambda: start(distribution, plain), oracle(distribution), **more)  # fmt: skip
+
+
+NORMAL = row("normal")
+SINGLE = Single(CensoredRegression("weibull"))
+
+ROWS = [
+    NORMAL,
+    row("weibull", entry=True),
+    row("lognormal", entry=True, slow=True),
+    row("loglogistic", slow=True),
+    row("exponential", entry=True, slow=True),
+    row("normal", plain=True, slow=True),
+    replace(NORMAL, name="single-censored-weibull", model=SINGLE, slow=True, oracle=oracle("weibull"),
+            simulate=lambda n, seed=0: simulate("weibull", n, seed), start=lambda: one_state(start("weibull"), SINGLE)),
+]  # fmt: skip

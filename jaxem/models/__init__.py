@@ -1,7 +1,8 @@
 """How the discrete states are tied together: one file a model."""
 
+from jaxem.models.latent import Latent
 from jaxem.models.mixture import Mixture, MixtureParams
 from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, MixtureOfExpertsParams
 from jaxem.models.single import Single
 
-__all__ = ["GateParams", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "Single"]
+__all__ = ["GateParams", "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "Single"]

@@ -1,0 +1,525 @@
+"""A model of one's own: the joint log-density of a row and its discrete state, and all else follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxem import domains as spaces
+from jaxem import reduce
+from jaxem.checks import as_key, check_count
+from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
+from jaxem.domains import Domain, Positive, Real, Unit
+from jaxem.kernels.linalg import matmul
+from jaxem.layout import WIDE
+from jaxem.model import Expectation, Model
+from jaxem.models.latent_rows import Slot, check_functions, read_rows
+from jaxem.models.mixture import softmax
+from jaxem.newton import damped_step
+from jaxem.restrict import Restricted, Restrictions, paths_of, restrict, restrictions
+from jaxem.restrict import m_step as restricted_m_step
+
+CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
+REACH = 5.0  # the longest Newton step of a logarithm or log-odds
+BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
+
+
+class Expansion(NamedTuple):
+    """sum r log p(y, z | theta) = value + gradient . d - d' curvature d / 2 with d = u(theta) - point, to second order."""
+
+    value: jax.Array  # ()
+    gradient: jax.Array  # (m,) in free unconstrained coordinates u
+    curvature: jax.Array  # (m, m) minus the Hessian
+
+
+class LatentStatistics(NamedTuple):
+    """Sums over rows and states, by posterior probability times row weight."""
+
+    declared: Any  # of what `statistics` returns; None where it is not declared
+    expansion: Expansion | None  # None where `expected` is declared
+
+
+class Bound(NamedTuple):
+    """What a row's density reads; leaves lead with 1."""
+
+    params: Any
+    vector: jax.Array  # (1, m) unconstrained coordinates, 0 where they are infinite
+    edge: jax.Array  # (1, m) bool, where they are
+    slots: Any  # a `Slot` for each leaf of a row
+
+
+class Latent(Model):
+    r"""p(y) = sum_z exp(log_joint(params, z, y)): any model with one discrete latent state a row.
+
+    E-step: posterior probabilities r_iz of the states. M-step: where `statistics` and `maximize` are declared, params =
+    maximize(sum_iz w_i r_iz statistics(z, y_i)). Where they are not, one Newton step on sum_iz w_i r_iz log p(y_i, z | params)
+    in unconstrained coordinates, by automatic differentiation, which the algorithm halves until the likelihood does not fall;
+    near the maximum this is as fast as the exact M-step (Lange 1995, JRSS-B 57:425). Gradient and curvature are sums over
+    rows, so that weights, blocks and devices are taken care of.
+
+    Args:
+        log_joint: `log_joint(params, z, row)` -> (), log p(row, z | params), -inf where impossible. It is traced: `z` is a
+            whole number 0..n_states-1 that cannot be looked at; write `jnp.where(z == 0, a, b)` or `jnp.stack([a, b])[z]`.
+            `row` is one row of the data, without the leading axis.
+        domains: a tree of `jaxem.domains.Domain` parallel to params (a dict, a NamedTuple, one domain).
+        n_states: number of states.
+        start: params from which a fit begins unless told otherwise, and whose shapes all params have; restarts begin around it
+            at random. Without it every leaf is one number (one for each state where `exchangeable`), and starts are random.
+        statistics: `statistics(z, row)` -> tree of numbers or arrays whose sums are all that `maximize` needs.
+        maximize: `maximize(sums)` -> params, the maximiser of the expected `log_joint` (plus `prior`).
+        expected: `expected(params, sums)` -> (), the expected `log_joint` given those sums, if it is known; otherwise its
+            second-order expansion about the params of the E-step serves.
+        prior: `prior(params)` -> (), the log-density of a prior.
+        simulate: `simulate(key, params)` -> row, for `sample`.
+        exchangeable: whether the numbering of the states is arbitrary. Leaves whose domain has `state_axes` then run over the
+            states, and are put in the order of the first of them.
+        missing: whether cells may be missing (NaN). `log_joint` (and `statistics`) then take one argument more, `observed`, a
+            tree like `row` of booleans; missing cells of `row` are 0, and `log_joint` has to marginalise them. Without it only
+            rows with nothing observed may be there; they say nothing, and their states count as equally probable.
+        fixed, tied: as for `Mixture`.
+
+    Data: an array (n, ...) or a tree of such (a dict, a `Regression`), or a data frame, whose rows are dicts of its columns.
+    Whole numbers stay whole.
+
+    Raises:
+        TypeError, ValueError: arguments of another kind; `log_joint` that branches on `z` or returns no single number; params
+            of unknown shape; missing cells without `missing=True`.
+    """
+
+    observed_blocks = ()
+    n_states: int = 0  # the protocol's property gives way to a plain attribute
+
+    def __init__(
+        self,
+        log_joint: Callable[..., Any],
+        domains: Any,
+        n_states: int,
+        *,
+        start: Any = None,
+        statistics: Callable[..., Any] | None = None,
+        maximize: Callable[[Any], Any] | None = None,
+        expected: Callable[[Any, Any], Any] | None = None,
+        prior: Callable[[Any], Any] | None = None,
+        simulate: Callable[[Any, Any], Any] | None = None,
+        exchangeable: bool = False,
+        missing: bool = False,
+        fixed: Any = None,
+        tied: Any = None,
+    ):
+        named = {"log_joint": log_joint, "statistics": statistics, "maximize": maximize, "expected": expected}
+        named |= {"prior": prior, "simulate": simulate}
+        for name, function in named.items():
+            if not callable(function) and (function is not None or name == "log_joint"):
+                raise TypeError(f"{name}: found {type(function).__name__}; give a function.")
+        if (statistics is None) != (maximize is None) or (expected is not None and statistics is None):
+            raise ValueError("statistics, maximize: the sums and what is made of them belong together; give both or neither.")
+        self.log_joint, self.statistics, self.maximize, self.expected = log_joint, statistics, maximize, expected
+        self.prior, self.simulate, self.exchangeable, self.missing = prior, simulate, exchangeable, missing
+        self.n_states = check_count(n_states, "n_states")
+        self.free_domains = _plain_domains(domains, exchangeable)
+        self.shapes = _shapes(self.free_domains, start, self.n_states)
+        if start is not None:
+            spaces.check_params(self.free_domains, self.shapes, start, "start")
+        self.start = None if start is None else jax.tree.map(np.asarray, start)
+        self.fixed = restrictions(fixed, tied, paths_of(self.free_domains))
+        self.frame: Any = None  # (m,) point about which expansions are taken; None for 0. Set by `localize`
+
+    # as a pytree: functions, domains and shapes are static
+
+    def _flatten(self) -> tuple[Any, Any]:
+        static = (
+            self.log_joint, self.statistics, self.maximize, self.expected, self.prior, self.simulate, self.exchangeable,
+            self.missing, self.n_states, tuple(jax.tree.leaves(self.free_domains)), jax.tree.structure(self.free_domains),
+            tuple(jax.tree.structure(self.free_domains).flatten_up_to(self.shapes)),
+        )  # fmt: skip
+        return (self.start, self.fixed, self.frame), static
+
+    @classmethod
+    def _unflatten(cls, static: Any, children: Any) -> Latent:
+        new = object.__new__(cls)
+        new.start, new.fixed, new.frame = children
+        (
+            new.log_joint, new.statistics, new.maximize, new.expected, new.prior, new.simulate, new.exchangeable,
+            new.missing, new.n_states, leaves, tree, shapes,
+        ) = static  # fmt: skip
+        new.free_domains, new.shapes = tree.unflatten(leaves), tree.unflatten(shapes)
+        return new
+
+    @property
+    def domains(self) -> Any:
+        return restrict(self.free_domains, self.fixed)
+
+    @property
+    def needs_key(self) -> bool:
+        return self.start is None
+
+    @property
+    def closed(self) -> bool:
+        return self.maximize is not None and (self.fixed is None or self.expected is not None)
+
+    # data and starts
+
+    def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        return cut_rows(self, self._read(y, weights), weights, self.n_states, sharding)
+
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
+        return cut_batch(self, self._read, datasets, weights, self.n_states)
+
+    def _read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
+        del weights, missing
+        table = read_rows(data, self.missing)
+        check_functions(self, table)
+        return table
+
+    def width(self, size: Any) -> int:
+        """Rows a block, so that their second derivatives stay small."""
+        del size
+        each = self.n_states * max(1, spaces.count(self.domains, self.shapes)) ** 2
+        return int(np.clip(2 ** int(np.log2(max(BLOCK // each, 1))), 16, WIDE))
+
+    def init(self, key: Any, data: Any, way: Any = 0) -> Any:
+        """`start` itself for `way` 0; else the best of a few random points about it, by the pilot rows."""
+        return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
+
+    def settle(self, params: Any, data: Rows) -> Latent:
+        del params, data
+        return self
+
+    def localize(self, params: Any, data: Rows) -> Latent:
+        (start, fixed, _), static = self._flatten()
+        vector = self.to_unconstrained(spaces.cast(params, data.dtype))
+        return self._unflatten(static, (start, fixed, jnp.where(jnp.isfinite(vector), vector, 0)))
+
+    # a block of rows, as `reduce` sees it
+
+    def bind(self, params: Any, mask: jax.Array, origin: Any) -> Bound:
+        """Params and coordinates, shared by all rows."""
+        del mask
+        vector = self.to_unconstrained(params)
+        edge = ~jnp.isfinite(vector)
+        return jax.tree.map(lambda leaf: leaf[None], Bound(params, jnp.where(edge, 0, vector), edge, origin))
+
+    def _told(self, bound: Bound, cells: Any) -> tuple[Any, ...]:
+        """(row,) or (row, observed) of a block, leaves (c, b, *event)."""
+
+        def shape(slot: Slot, cell: jax.Array) -> jax.Array:
+            cell = jnp.moveaxis(cell, 1, -1)
+            return cell.reshape(*cell.shape[:2], *slot.event.shape[1:])
+
+        def of(part: Any) -> Any:
+            return jax.tree.map(shape, bound.slots, part, is_leaf=lambda leaf: isinstance(leaf, Slot))
+
+        return (of(cells.value),) if cells.observed is None else (of(cells.value), of(cells.observed))
+
+    def _joint(self, params: Any, dtype: Any, *told: Any) -> jax.Array:
+        """(K,) joint log-densities of one row."""
+        one = jax.vmap(lambda z: jnp.asarray(self.log_joint(params, z, *told), dtype))
+        return one(jnp.arange(self.n_states))
+
+    def log_prob(self, bound: Bound, cells: Any) -> jax.Array:
+        """(c, K, b) joint log-densities."""
+        params = jax.tree.map(lambda leaf: leaf[0], bound.params)
+        each = jax.vmap(jax.vmap(partial(self._joint, params, bound.vector.dtype)))
+        return jnp.moveaxis(each(*self._told(bound, cells)), -1, 1)
+
+    def sums(self, bound: Bound, cells: Any, r: jax.Array) -> LatentStatistics:
+        """Declared statistics and the expansion about the bound params, group by group."""
+        told = self._told(bound, cells)
+        declared = expansion = None
+        if self.statistics is not None:
+            declared = jax.vmap(self._declared)(r, *told)
+        if self.expected is None:
+            expansion = jax.vmap(partial(self._expand, bound))(r, *told)
+        return LatentStatistics(declared, expansion)
+
+    def _declared(self, r: jax.Array, *told: Any) -> Any:
+        """Sums of the declared statistics over b rows; r (K, b)."""
+
+        def add(leaf: jax.Array) -> jax.Array:
+            mass = r.reshape(*r.shape, *(1,) * (leaf.ndim - 2))
+            return jnp.where(mass != 0, mass * leaf, 0).sum(axis=(0, 1))
+
+        each = jax.vmap(jax.vmap(self.statistics, (None, *(0 for _ in told))), (0, *(None for _ in told)))  # type: ignore[arg-type]
+        return jax.tree.map(add, each(jnp.arange(self.n_states), *told))
+
+    def _expand(self, bound: Bound, r: jax.Array, *told: Any) -> Expansion:
+        """The expansion of b rows about the bound params; r (K, b).
+
+        Derivatives are taken row by row and state by state: where a state is impossible they may be anything.
+        """
+        params = jax.tree.map(lambda leaf: leaf[0], bound.params)
+        vector, edge = bound.vector[0], bound.edge[0]
+        outside = self.to_unconstrained(params)
+
+        def density(u: jax.Array, z: jax.Array, *one: Any) -> jax.Array:
+            # infinite coordinates stay where they are
+            candidate = self.from_unconstrained(jnp.where(edge, jax.lax.stop_gradient(outside), u), like=params)
+            return jnp.asarray(self.log_joint(candidate, z, *one), u.dtype)
+
+        over_rows = jax.vmap(jax.value_and_grad(density), (None, None, *(0 for _ in told)))
+        over_states = jax.vmap(over_rows, (None, 0, *(None for _ in told)))
+
+        def total(u: jax.Array) -> tuple[jax.Array, Any]:
+            value, gradient = over_states(u, jnp.arange(self.n_states), *told)
+            counted = r != 0
+            value = jnp.where(counted, r * jnp.where(counted, value, 0), 0).sum()
+            mass = r[..., None]
+            gradient = jnp.where(mass != 0, mass * jnp.where(mass != 0, gradient, 0), 0).sum(axis=(0, 1))
+            return gradient, (value, gradient)
+
+        hessian, (value, gradient) = jax.jacfwd(total, has_aux=True)(vector)
+        curvature = -0.5 * (hessian + hessian.T)
+        either = edge | edge[:, None]
+        return Expansion(value, jnp.where(edge, 0, gradient), jnp.where(either, 0, curvature))
+
+    def finish(self, bound: Bound, raw: LatentStatistics, origin: Any) -> LatentStatistics:
+        """Sums over groups, expanded about the frame."""
+        del origin
+        total = jax.tree.map(lambda leaf: leaf.sum(axis=0), raw)
+        if total.expansion is None:
+            return total
+        point = jnp.zeros_like(bound.vector[0]) if self.frame is None else self.frame
+        return total._replace(expansion=_move(total.expansion, point - bound.vector[0]))
+
+    # EM
+
+    def e_step(self, params: Any, data: Any) -> Expectation:
+        return _e_step(self, params, as_rows(self, data))
+
+    def m_step(self, params: Any, statistics: LatentStatistics) -> Any:
+        if self.maximize is not None and self.fixed is None:
+            found = self.maximize(statistics.declared)
+            return jax.tree.map(lambda old, new: jnp.asarray(new, jnp.result_type(old)), params, found)
+        if isinstance(self.fixed, Restrictions) and self.expected is not None:
+            return restricted_m_step(self, params, statistics)
+        return self._newton(params, statistics.expansion)
+
+    def m_step_expanded(self, params: Any, statistics: LatentStatistics) -> Any:
+        return self.m_step(params, statistics)
+
+    def _newton(self, params: Any, expansion: Any) -> Any:
+        outside = self.to_unconstrained(params)
+        if outside.size == 0:
+            return params
+        edge = ~jnp.isfinite(outside)
+        vector = jnp.where(edge, 0, outside)
+        point = jnp.zeros_like(vector) if self.frame is None else self.frame
+        _, gradient, curvature = _move(expansion, vector - point)
+        if self.prior is not None:
+
+            def log_prior(u: jax.Array) -> jax.Array:
+                return self.log_prior(self.from_unconstrained(jnp.where(edge, outside, u), like=params))
+
+            gradient = gradient + jnp.where(edge, 0, jax.grad(log_prior)(vector))
+            curvature = curvature - jnp.where(edge | edge[:, None], 0, jax.hessian(log_prior)(vector))
+        largest = jnp.abs(jnp.diagonal(curvature)).max()
+        curvature = curvature + jnp.diag(jnp.where(edge, jnp.where(largest > 0, largest, 1), 0))
+        step = damped_step(gradient, curvature)
+        limit = self._limits(vector)
+        step = step * jnp.where(jnp.abs(step) > limit, limit / jnp.where(step == 0, 1, jnp.abs(step)), 1).min()
+        return self.from_unconstrained(jnp.where(edge, outside, vector + step), like=params)
+
+    def _limits(self, vector: jax.Array) -> jax.Array:
+        """(m,) longest step of each coordinate: farther than a factor of e^5 no logarithm is trusted to be nearly quadratic."""
+        parts, begin = [], 0
+        leaves: Any = jax.tree.leaves(self.domains)
+        shapes = jax.tree.structure(self.domains).flatten_up_to(self.shapes)
+        for domain, shape in zip(leaves, shapes, strict=True):
+            size = domain.count(shape)
+            here, begin = jnp.abs(vector[begin : begin + size]), begin + size
+            base = domain.base if isinstance(domain, Restricted) else domain
+            if isinstance(base, Real):
+                parts.append(jnp.full_like(here, jnp.inf))
+            else:
+                parts.append(jnp.full_like(here, REACH) if isinstance(base, (Positive, Unit)) else REACH * (1 + here))
+        return jnp.concatenate(parts)
+
+    def expected_log_joint(self, params: Any, statistics: LatentStatistics) -> jax.Array:
+        """Exact where `expected` is declared, else to second order about the params of the E-step."""
+        if self.expected is not None:
+            return jnp.asarray(self.expected(params, statistics.declared))
+        vector = self.to_unconstrained(params)
+        point = jnp.zeros_like(vector) if self.frame is None else self.frame
+        inside = jnp.isfinite(vector)
+        moved = _move(statistics.expansion, jnp.where(inside, jnp.where(inside, vector, 0) - point, 0))  # type: ignore[arg-type]
+        return moved.value
+
+    def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
+        return (_log_likelihood_rows if per_row else _log_likelihood)(self, params, as_rows(self, data))
+
+    def log_prior(self, params: Any) -> jax.Array:
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return jnp.zeros((), dtype) if self.prior is None else jnp.asarray(self.prior(params), dtype)
+
+    # what follows from domains
+
+    def structure(self, size: Any) -> Any:
+        """Leaf shapes of params, whatever the data."""
+        del size
+        return self.shapes
+
+    def n_parameters(self, size: Any) -> int:
+        """Number of free parameters, whatever the data."""
+        del size
+        return spaces.count(self.domains, self.shapes)
+
+    def to_unconstrained(self, params: Any) -> jax.Array:
+        return spaces.to_unconstrained(self.domains, params)
+
+    def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
+        del like
+        return spaces.from_unconstrained(self.domains, self.shapes, vector)
+
+    def canonical_order(self, params: Any) -> jax.Array:
+        """By the first leaf that runs over exchangeable states; as they are otherwise."""
+        running = [
+            leaf for domain, leaf in zip(jax.tree.leaves(self.domains), jax.tree.leaves(params), strict=True) if domain.state_axes
+        ]
+        if not self.exchangeable or not running:
+            return jnp.arange(self.n_states)
+        return jnp.lexsort(tuple(jnp.reshape(running[0], (self.n_states, -1)).T[::-1]))
+
+    def relabel(self, params: Any, order: jax.Array) -> Any:
+        return spaces.relabel(self.free_domains, params, order)
+
+    def degenerate(self, params: Any, data: Rows) -> jax.Array:
+        """(K,) False: what collapses cannot be told in general. A likelihood that grows without bound ends as NONFINITE."""
+        del params, data
+        return jnp.zeros(self.n_states, bool)
+
+    def magnitude(self, params: Any, data: Rows) -> jax.Array:
+        """Columns of a row plus the sizes of its cells: with what `log_joint` multiplies them is not known."""
+        del params
+        return jnp.asarray(data.typical).reshape(())
+
+    def remarks(self, params: Any, data: Any) -> list[str]:
+        """Params at the edge of their domain."""
+        del data
+        out = []
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+        for name, domain, leaf in zip(paths_of(self.free_domains), jax.tree.leaves(self.free_domains), leaves, strict=True):
+            if not np.isfinite(np.asarray(domain.flatten(jnp.asarray(leaf)))).all():
+                out.append(f"{name or 'params'} ended at the edge of its domain; it has no standard error there.")
+        return out
+
+    # what is read off a fit
+
+    def posterior(self, params: Any, data: Any) -> jax.Array:
+        """(n, K) posterior probabilities of the states, input order."""
+        return _posterior(self, params, as_rows(self, data))
+
+    def sample_states(self, key: Any, params: Any, data: Any) -> jax.Array:
+        """(n,) a state of each row drawn from its posterior probabilities."""
+        return jax.random.categorical(as_key(key), jnp.log(self.posterior(params, data)), axis=-1)
+
+    def sample(self, key: Any, params: Any, n: int) -> Any:
+        """n rows by `simulate`, leaves (n, ...).
+
+        Raises:
+            TypeError: `simulate` was not given.
+        """
+        if self.simulate is None:
+            raise TypeError("sample: this model does not say how rows are drawn; give Latent(..., simulate=f), f(key, params) -> row.")
+        return jax.vmap(self.simulate, (0, None))(jax.random.split(as_key(key), check_count(n, "n")), params)
+
+
+jax.tree_util.register_pytree_node(Latent, Latent._flatten, Latent._unflatten)
+
+
+def _plain_domains(domains: Any, exchangeable: bool) -> Any:
+    """The tree as given, without state axes unless the states are exchangeable."""
+    leaves = jax.tree.leaves(domains)
+    for leaf in leaves:
+        if isinstance(leaf, type) and issubclass(leaf, Domain):
+            raise TypeError(f"domains: found the class {leaf.__name__}; give an instance, {leaf.__name__}().")
+        if not isinstance(leaf, Domain):
+            raise TypeError(f"domains: found {type(leaf).__name__}; give a tree of jaxem.domains, such as {{'rate': Positive()}}.")
+    if not leaves:
+        raise ValueError("domains: found no parameter; give a domain for each.")
+    if exchangeable:
+        return domains
+    return jax.tree.map(lambda domain: dataclasses.replace(domain, state_axes=()), domains)
+
+
+def _shapes(domains: Any, start: Any, n_states: int) -> Any:
+    """Leaf shapes: those of the start, or one number, or one for each state."""
+    if start is not None:
+        tree: Any = jax.tree.structure(domains)
+        if jax.tree.structure(start) != tree:
+            raise TypeError(f"start: found {jax.tree.structure(start)}; give params like domains, {tree}.")
+        return jax.tree.map(np.shape, start)
+    for name, domain in zip(paths_of(domains), jax.tree.leaves(domains), strict=True):
+        if domain.event_ndim:
+            raise ValueError(f"start: {name or 'params'} is no single number, and its shape is not known; give start=params.")
+    return jax.tree.map(lambda domain: (n_states,) if domain.state_axes else (), domains)
+
+
+def _move(expansion: Expansion, shift: jax.Array) -> Expansion:
+    """The same quadratic about a point shifted by `shift` (m,)."""
+    value, gradient, curvature = expansion
+    moved = matmul(curvature, shift)
+    return Expansion(value + ((gradient - 0.5 * moved) * shift).sum(), gradient - moved, curvature)
+
+
+def _respond(log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    responsibilities, log_density = softmax(jnp.zeros((), log_prob.dtype), log_prob)
+    return responsibilities * weights[:, None], reduce.weighted_sum(log_density, weights)
+
+
+def _respond_likelihood(log_prob: jax.Array, weights: jax.Array) -> jax.Array:
+    return reduce.weighted_sum(softmax(jnp.zeros((), log_prob.dtype), log_prob)[1], weights)
+
+
+def _visit(which: int, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
+    return softmax(jnp.zeros((), log_prob.dtype), log_prob)[which]
+
+
+@jax.jit
+def _init(model: Latent, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
+    m = spaces.count(model.domains, model.shapes)
+    if model.start is None:
+        centre = jnp.zeros(m, rows.dtype)
+    else:
+        centre = model.to_unconstrained(spaces.cast(model.start, rows.dtype))
+    inside = jnp.isfinite(centre)
+    scale = jnp.where(way == 2, 1.0, 0.5).astype(rows.dtype) * (1 + jnp.abs(jnp.where(inside, centre, 0)))
+    noise = jax.random.normal(key, (CANDIDATES, m), rows.dtype) * scale
+    candidates = jnp.where(inside, jnp.where(inside, centre, 0) + noise, centre)
+    cells = jax.tree.map(lambda leaf: leaf.T[None], rows.pilot_cells)
+
+    def worth(vector: jax.Array) -> jax.Array:
+        bound = model.bind(model.from_unconstrained(vector), jnp.ones((1, rows.d), bool), rows.origin)
+        found = _respond_likelihood(model.log_prob(bound, cells), rows.pilot_weights[None])
+        return jnp.where(jnp.isnan(found), -jnp.inf, found)
+
+    best = candidates[jnp.argmax(jax.lax.map(worth, candidates))]
+    return model.from_unconstrained(best if model.start is None else jnp.where(way == 0, centre, best))
+
+
+@jax.jit
+def _e_step(model: Latent, params: Any, rows: Rows) -> Expectation:
+    return Expectation(*reduce.fold(model, spaces.cast(params, rows.dtype), rows, Partial(_respond)))
+
+
+@jax.jit
+def _log_likelihood(model: Latent, params: Any, rows: Rows) -> jax.Array:
+    return reduce.tally(model, spaces.cast(params, rows.dtype), rows, Partial(_respond_likelihood))
+
+
+@jax.jit
+def _log_likelihood_rows(model: Latent, params: Any, rows: Rows) -> jax.Array:
+    found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 1))
+    return found if model.missing else jnp.where(rows.informative, found, 0)
+
+
+@jax.jit
+def _posterior(model: Latent, params: Any, rows: Rows) -> jax.Array:
+    found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 0))
+    return found if model.missing else jnp.where(rows.informative[:, None], found, 1 / model.n_states)

@@ -63,7 +63,8 @@ show(Mixture(jaxem.Gaussian("tied"), 3), faithful);
 
 # %%
 cosmesis, known = load("interval_regression_breast_cosmesis")
-lower, upper = (np.log(np.maximum(cosmesis[side].to_numpy(float), 0)) for side in ("left", "right"))
+with np.errstate(divide="ignore"):  # the log of 0 is -Inf: it may have happened at any time before
+    lower, upper = (np.log(cosmesis[side].to_numpy(float)) for side in ("left", "right"))
 show(Single(jaxem.Gaussian()), Interval(lower[:, None], upper[:, None]));
 
 # %% [markdown]
@@ -108,7 +109,7 @@ assert abs(float(fitted.log_likelihood) - known["logLik"]) < 1e-5
 earthquakes, _ = load("hmm_poisson_earthquakes")
 counts = earthquakes[["count"]]
 fitted = show(Single(jaxem.NegativeBinomial()), counts)
-assert fitted.log_likelihood > fit(Single(jaxem.Poisson()), counts).log_likelihood + 50
+assert fitted.log_likelihood > fit(Single(jaxem.Poisson()), counts).log_likelihood + 30
 
 # %% [markdown]
 # ## Gamma: response times of one person

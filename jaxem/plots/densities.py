@@ -31,7 +31,8 @@ def plot_densities(
 ) -> Axes:
     """weights_k p(x | k) of one column and their sum over a histogram, whose bars `weights` (n,) weigh.
 
-    The density is the family's own; other columns are taken as missing. A family of whole numbers is drawn by dots.
+    The density is the family's own; other columns are taken as missing. A family of whole numbers is drawn by dots. Bars count
+    cells known exactly, none that are censored.
     """
     ax, view = axes_or_new(ax), view_of(data, names, model=model)
     shares, _ = states_of(model, params)
@@ -43,14 +44,15 @@ def plot_densities(
     x = view.y[:, column]
     observed = np.isfinite(x)
     mass = None if weights is None else np.asarray(weights, np.float64)[observed]
-    _draw_bars(ax, x[observed], mass, whole)
+    if observed.any():
+        _draw_bars(ax, x[observed], mass, whole)
     for k, colour in enumerate(colours(density.shape[1])):
         style: dict[str, Any] = {"marker": "o", "ms": 3.5, "lw": 1} if whole and len(grid) <= BARS else {"lw": 1.5}
         ax.plot(grid, density[:, k], color=colour, **style)
     several = density.shape[1] > 1
     if several:
         ax.plot(grid, density.sum(axis=1), color="#333333", lw=1, ls="--")
-    what = "Components and their sum (dashed)" if several else "Data and fitted density"
+    what = "Components and their sum (dashed)" if several else "Data and fitted density" if observed.any() else "Fitted density"
     ax.set(xlabel=short(view.columns)[column], ylabel="probability" if whole else "density", title=what)
     finite = np.isfinite(density)
     if not finite.all() or density.max() > 20 * _tallest(ax):  # a spike would flatten all else

@@ -50,10 +50,6 @@ class ExponentialFamily(Family):
         """(K, F) coefficients of the features."""
         raise NotImplementedError
 
-    def moments(self, params: Any) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance (K, d) of each cell."""
-        raise NotImplementedError
-
     def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
         del weights
         y, columns = check_matrix(data)

@@ -7,7 +7,7 @@ from jaxem.align import align
 from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
-from jaxem.inputs import Interval, Regression, tobit
+from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, tobit
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
@@ -21,13 +21,15 @@ from jaxem.priors import (
     NormalPrior,
 )
 from jaxem.result import Fit, Status, Stop
+from jaxem.rotation import Rotation, oblimin, promax, quartimax, rotate, varimax
 from jaxem.weak_prior import weak_prior
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "MixturePrior",
-    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Status", "Stop", "align",
-    "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "goodness_of_fit", "impute_categories", "prepare", "tobit",
+    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Status", "Stop",
+    "WeightedRows", "align", "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "from_covariance",
+    "goodness_of_fit", "impute_categories", "oblimin", "prepare", "promax", "quartimax", "rotate", "tobit", "varimax",
     "weak_prior", *_families.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -134,16 +134,8 @@ def _experts(options: Namespace) -> Any:
 
 def _factors(model: str) -> Callable[[Namespace], Any]:
     def build(options: Namespace) -> Any:
-        kind = getattr(jaxem, model, None)
-        if kind is None:
-            raise CommandError(f"--model {options.model}: is not in this version of jaxem")
-        names = [f.name for f in dataclasses.fields(kind)]
-        given = {names[0]: options.factors}
-        if options.rotation is not None:
-            if "rotation" not in names:
-                raise CommandError(f"--rotation: --model {options.model} rotates nothing by itself; leave it out")
-            given["rotation"] = options.rotation
-        return settled(kind, given, options, f"--model {options.model}")
+        given = {"q": options.factors, "rotation": options.rotation}
+        return settled(getattr(jaxem, model), given, options, f"--model {options.model}")
 
     return build
 

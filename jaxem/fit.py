@@ -91,7 +91,7 @@ def fit(
         # the components became too tight for the kernel that was chosen at the start; go on with the one that rounds less
         lanes = _begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
         lanes = _drive(again, lanes, rows, None, stop, algorithm, progress)
-        more = _choose(again, lanes, False)
+        more = _choose(again, lanes, not given)
         fitted = more._replace(
             steps=fitted.steps + more.steps,
             passes=fitted.passes + more.passes,
@@ -352,7 +352,7 @@ def _select(model: Any, lanes: Run, reorder: bool) -> Fit:
     params, degenerate = run.params, run.degenerate & (run.status == Status.DEGENERATE)
     if reorder:
         order = model.canonical_order(params)
-        params, degenerate = model.relabel(params, order), degenerate[order]
+        params, degenerate = model.canonical(model.relabel(params, order)), degenerate[order]
     return Fit(
         params=params,
         log_likelihood=run.log_likelihood,

@@ -77,6 +77,7 @@ def singular(name: str) -> str:
 
 def leaves_of(model: Any, params: Any, view: View) -> list[Leaf]:
     """All arrays of params in their order, named."""
+    params = model.shown(params)
     domains = getattr(model, "free_domains", model.domains)  # a leaf that is held or tied is shown like any other
     found = jax.tree_util.tree_flatten_with_path(domains)[0]
     out = []

@@ -166,6 +166,11 @@ class Family(Protocol):
         del params, rows
         return []
 
+    def canonical(self, params: Params) -> Params:
+        """Params of the same density in every state, in the form that is told: what data leave open, such as the rotation of
+        factors, is settled."""
+        return params
+
     def rank(self, params: Params) -> jax.Array:
         """(K, m) numbers that order the states canonically, first column first."""
         first = jax.tree.leaves(params)[0]
@@ -267,6 +272,14 @@ class Model(Protocol):
 
     def relabel(self, params: Params, order: jax.Array) -> Params:
         """Params with state order[k] at place k."""
+
+    def canonical(self, params: Params) -> Params:
+        """Params of the same likelihood, the states where they are, in the family's canonical form."""
+        return params
+
+    def shown(self, params: Params) -> Params:
+        """Params as reports and pictures show them, of the same structure. Host."""
+        return params
 
     def posterior(self, params: Params, data: Any) -> jax.Array:
         """(n, K) posterior probabilities of the states, input order."""

@@ -191,6 +191,10 @@ class FactorGaussian(Family):
     def moments(self, params: Any) -> tuple[jax.Array, jax.Array]:
         return self.dense(params)
 
+    def canonical(self, params: Any) -> Any:
+        """The rotation with L' Psi^-1 L diagonal, largest first (Lawley 1940); sums of columns >= 0."""
+        return params._replace(loadings=factor.principal_axes(params.loadings, self._uniquenesses(params)))
+
     def rank(self, params: Any) -> jax.Array:
         return params.mean
 

@@ -54,6 +54,14 @@ def project(loadings: jax.Array, uniquenesses: jax.Array) -> tuple[jax.Array, ja
     return matmul(spread, over), spread
 
 
+def principal_axes(loadings: jax.Array, uniquenesses: jax.Array) -> jax.Array:
+    """The rotation of loadings (K, d, q) with L' Psi^-1 L diagonal, largest first; no column of it has a sum below 0."""
+    scaled = loadings / jnp.sqrt(uniquenesses)[..., None]
+    _, vectors = jnp.linalg.eigh(matmul(transpose(scaled), scaled), symmetrize_input=False)
+    turned = matmul(loadings, vectors[..., ::-1])
+    return jnp.where(turned.sum(-2, keepdims=True) < 0, -turned, turned)
+
+
 def principal(spread: jax.Array, q: int, floor: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Loadings (K, d, q) and the one variance (K,) of probabilistic principal components (Tipping and Bishop 1999, eq. 7, 8).
 

@@ -196,6 +196,11 @@ class Mixture(Model):
     def relabel(self, params: MixtureParams, order: jax.Array) -> MixtureParams:
         return domains.relabel(self.free_domains, params, order)
 
+    def canonical(self, params: MixtureParams) -> MixtureParams:
+        if isinstance(self.fixed, Restrictions):
+            return params
+        return params._replace(components=self.family.canonical(params.components))
+
     def degenerate(self, params: MixtureParams, data: Rows) -> jax.Array:
         """(K,) bool: the family's collapsed components."""
         return jnp.broadcast_to(self.family.degenerate(params.components, data), (self.n_components,))

@@ -153,6 +153,11 @@ class Single(Model):
         del order
         return params
 
+    def canonical(self, params: Any) -> Any:
+        if isinstance(self.fixed, Restrictions):
+            return params
+        return domains.drop_state_axis(self.domains, self.family.canonical(self._states(params)))
+
     def degenerate(self, params: Any, data: Rows) -> jax.Array:
         """(1,) bool: whether the state has collapsed."""
         return self.family.degenerate(self._states(params), data)

@@ -60,11 +60,10 @@ def read(data: Interval, weights: Any, missing: bool | None, cellwise: bool) -> 
     kept = np.take_along_axis(censored, place, axis=1)
     with np.errstate(invalid="ignore"):
         ends = [np.take_along_axis(part, place, axis=1) for part in (lower - origin, upper - origin, upper - lower)]
-    cells: Any = Cells(
-        np.where(exact, np.where(exact, lower, 0) - origin, 0).astype(dtype),
-        seen.astype(dtype),
-        *(np.where(kept, part, fill).astype(dtype) for part, fill in zip(ends, (-np.inf, np.inf, np.inf), strict=True)),
-    )
+    parts: list[Any] = [np.where(exact, np.where(exact, lower, 0) - origin, 0).astype(dtype), seen.astype(dtype)]
+    fills = (-np.inf, np.inf, np.inf)
+    parts += [np.where(kept, part, fill).astype(dtype) for part, fill in zip(ends, fills, strict=True)]
+    cells = Cells(*parts)
     return Table(cells, pilot - origin, origin, d, d, seen.any(axis=1), True, None, patterns, columns)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,27 +15,17 @@ from jaxem import domains as spaces
 from jaxem import reduce
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
-from jaxem.domains import Domain, Positive, Real, Unit
-from jaxem.kernels.linalg import matmul
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
-from jaxem.models.latent_rows import Slot, check_functions, read_rows
+from jaxem.models.latent_inputs import check_functions, plain_domains, read_rows, shapes_of, told
 from jaxem.models.mixture import softmax
-from jaxem.newton import damped_step
-from jaxem.restrict import Restricted, Restrictions, paths_of, restrict, restrictions
+from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.working import Expansion, expand, from_working, move, newton_step, working, working_size
 
 CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
-REACH = 5.0  # the longest Newton step of a logarithm or log-odds
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
-
-
-class Expansion(NamedTuple):
-    """sum r log p(y, z | theta) = value + gradient . d - d' curvature d / 2 with d = u(theta) - point, to second order."""
-
-    value: jax.Array  # ()
-    gradient: jax.Array  # (m,) in free unconstrained coordinates u
-    curvature: jax.Array  # (m, m) minus the Hessian
+STATIC = ("log_joint", "statistics", "maximize", "expected", "prior", "simulate", "exchangeable", "missing", "n_states")
 
 
 class LatentStatistics(NamedTuple):
@@ -50,7 +39,7 @@ class Bound(NamedTuple):
     """What a row's density reads; leaves lead with 1."""
 
     params: Any
-    vector: jax.Array  # (1, m) unconstrained coordinates, 0 where they are infinite
+    vector: jax.Array  # (1, m) working coordinates, 0 where they are infinite
     edge: jax.Array  # (1, m) bool, where they are
     slots: Any  # a `Slot` for each leaf of a row
 
@@ -123,8 +112,8 @@ class Latent(Model):
         self.log_joint, self.statistics, self.maximize, self.expected = log_joint, statistics, maximize, expected
         self.prior, self.simulate, self.exchangeable, self.missing = prior, simulate, exchangeable, missing
         self.n_states = check_count(n_states, "n_states")
-        self.free_domains = _plain_domains(domains, exchangeable)
-        self.shapes = _shapes(self.free_domains, start, self.n_states)
+        self.free_domains = plain_domains(domains, exchangeable)
+        self.shapes = shapes_of(self.free_domains, start, self.n_states)
         if start is not None:
             spaces.check_params(self.free_domains, self.shapes, start, "start")
         self.start = None if start is None else jax.tree.map(np.asarray, start)
@@ -134,22 +123,18 @@ class Latent(Model):
     # as a pytree: functions, domains and shapes are static
 
     def _flatten(self) -> tuple[Any, Any]:
-        static = (
-            self.log_joint, self.statistics, self.maximize, self.expected, self.prior, self.simulate, self.exchangeable,
-            self.missing, self.n_states, tuple(jax.tree.leaves(self.free_domains)), jax.tree.structure(self.free_domains),
-            tuple(jax.tree.structure(self.free_domains).flatten_up_to(self.shapes)),
-        )  # fmt: skip
-        return (self.start, self.fixed, self.frame), static
+        tree: Any = jax.tree.structure(self.free_domains)
+        named = (tree, tuple(jax.tree.leaves(self.free_domains)), tuple(tree.flatten_up_to(self.shapes)))
+        return (self.start, self.fixed, self.frame), (*named, *(getattr(self, name) for name in STATIC))
 
     @classmethod
     def _unflatten(cls, static: Any, children: Any) -> Latent:
         new = object.__new__(cls)
         new.start, new.fixed, new.frame = children
-        (
-            new.log_joint, new.statistics, new.maximize, new.expected, new.prior, new.simulate, new.exchangeable,
-            new.missing, new.n_states, leaves, tree, shapes,
-        ) = static  # fmt: skip
+        tree, leaves, shapes = static[:3]
         new.free_domains, new.shapes = tree.unflatten(leaves), tree.unflatten(shapes)
+        for name, value in zip(STATIC, static[3:], strict=True):
+            setattr(new, name, value)
         return new
 
     @property
@@ -181,7 +166,7 @@ class Latent(Model):
     def width(self, size: Any) -> int:
         """Rows a block, so that their second derivatives stay small."""
         del size
-        each = self.n_states * max(1, spaces.count(self.domains, self.shapes)) ** 2
+        each = self.n_states * max(1, working_size(self.domains, self.shapes)) ** 2
         return int(np.clip(2 ** int(np.log2(max(BLOCK // each, 1))), 16, WIDE))
 
     def init(self, key: Any, data: Any, way: Any = 0) -> Any:
@@ -194,7 +179,7 @@ class Latent(Model):
 
     def localize(self, params: Any, data: Rows) -> Latent:
         (start, fixed, _), static = self._flatten()
-        vector = self.to_unconstrained(spaces.cast(params, data.dtype))
+        vector = working(self.domains, spaces.cast(params, data.dtype))
         return self._unflatten(static, (start, fixed, jnp.where(jnp.isfinite(vector), vector, 0)))
 
     # a block of rows, as `reduce` sees it
@@ -202,82 +187,52 @@ class Latent(Model):
     def bind(self, params: Any, mask: jax.Array, origin: Any) -> Bound:
         """Params and coordinates, shared by all rows."""
         del mask
-        vector = self.to_unconstrained(params)
+        vector = working(self.domains, params)
         edge = ~jnp.isfinite(vector)
         return jax.tree.map(lambda leaf: leaf[None], Bound(params, jnp.where(edge, 0, vector), edge, origin))
 
-    def _told(self, bound: Bound, cells: Any) -> tuple[Any, ...]:
-        """(row,) or (row, observed) of a block, leaves (c, b, *event)."""
-
-        def shape(slot: Slot, cell: jax.Array) -> jax.Array:
-            cell = jnp.moveaxis(cell, 1, -1)
-            return cell.reshape(*cell.shape[:2], *slot.event.shape[1:])
-
-        def of(part: Any) -> Any:
-            return jax.tree.map(shape, bound.slots, part, is_leaf=lambda leaf: isinstance(leaf, Slot))
-
-        return (of(cells.value),) if cells.observed is None else (of(cells.value), of(cells.observed))
-
-    def _joint(self, params: Any, dtype: Any, *told: Any) -> jax.Array:
+    def _joint(self, params: Any, dtype: Any, *row: Any) -> jax.Array:
         """(K,) joint log-densities of one row."""
-        one = jax.vmap(lambda z: jnp.asarray(self.log_joint(params, z, *told), dtype))
+        one = jax.vmap(lambda z: jnp.asarray(self.log_joint(params, z, *row), dtype))
         return one(jnp.arange(self.n_states))
 
     def log_prob(self, bound: Bound, cells: Any) -> jax.Array:
         """(c, K, b) joint log-densities."""
         params = jax.tree.map(lambda leaf: leaf[0], bound.params)
         each = jax.vmap(jax.vmap(partial(self._joint, params, bound.vector.dtype)))
-        return jnp.moveaxis(each(*self._told(bound, cells)), -1, 1)
+        return jnp.moveaxis(each(*told(bound.slots, cells)), -1, 1)
 
     def sums(self, bound: Bound, cells: Any, r: jax.Array) -> LatentStatistics:
         """Declared statistics and the expansion about the bound params, group by group."""
-        told = self._told(bound, cells)
+        rows = told(bound.slots, cells)
         declared = expansion = None
         if self.statistics is not None:
-            declared = jax.vmap(self._declared)(r, *told)
+            declared = jax.vmap(self._declared)(r, *rows)
         if self.expected is None:
-            expansion = jax.vmap(partial(self._expand, bound))(r, *told)
+            expansion = jax.vmap(partial(self._expand, bound))(r, *rows)
         return LatentStatistics(declared, expansion)
 
-    def _declared(self, r: jax.Array, *told: Any) -> Any:
+    def _declared(self, r: jax.Array, *rows: Any) -> Any:
         """Sums of the declared statistics over b rows; r (K, b)."""
+        function: Any = self.statistics
+        each = jax.vmap(jax.vmap(function, (None, *(0 for _ in rows))), (0, *(None for _ in rows)))
 
         def add(leaf: jax.Array) -> jax.Array:
             mass = r.reshape(*r.shape, *(1,) * (leaf.ndim - 2))
             return jnp.where(mass != 0, mass * leaf, 0).sum(axis=(0, 1))
 
-        each = jax.vmap(jax.vmap(self.statistics, (None, *(0 for _ in told))), (0, *(None for _ in told)))  # type: ignore[arg-type]
-        return jax.tree.map(add, each(jnp.arange(self.n_states), *told))
+        return jax.tree.map(add, each(jnp.arange(self.n_states), *rows))
 
-    def _expand(self, bound: Bound, r: jax.Array, *told: Any) -> Expansion:
-        """The expansion of b rows about the bound params; r (K, b).
-
-        Derivatives are taken row by row and state by state: where a state is impossible they may be anything.
-        """
-        params = jax.tree.map(lambda leaf: leaf[0], bound.params)
+    def _expand(self, bound: Bound, r: jax.Array, *rows: Any) -> Expansion:
+        """The expansion of b rows about the bound params; r (K, b)."""
         vector, edge = bound.vector[0], bound.edge[0]
-        outside = self.to_unconstrained(params)
+        outside = jax.lax.stop_gradient(working(self.domains, jax.tree.map(lambda leaf: leaf[0], bound.params)))
 
         def density(u: jax.Array, z: jax.Array, *one: Any) -> jax.Array:
-            # infinite coordinates stay where they are
-            candidate = self.from_unconstrained(jnp.where(edge, jax.lax.stop_gradient(outside), u), like=params)
-            return jnp.asarray(self.log_joint(candidate, z, *one), u.dtype)
+            params = from_working(self.domains, self.shapes, jnp.where(edge, outside, u))  # infinite coordinates stay
+            return jnp.asarray(self.log_joint(params, z, *one), u.dtype)
 
-        over_rows = jax.vmap(jax.value_and_grad(density), (None, None, *(0 for _ in told)))
-        over_states = jax.vmap(over_rows, (None, 0, *(None for _ in told)))
-
-        def total(u: jax.Array) -> tuple[jax.Array, Any]:
-            value, gradient = over_states(u, jnp.arange(self.n_states), *told)
-            counted = r != 0
-            value = jnp.where(counted, r * jnp.where(counted, value, 0), 0).sum()
-            mass = r[..., None]
-            gradient = jnp.where(mass != 0, mass * jnp.where(mass != 0, gradient, 0), 0).sum(axis=(0, 1))
-            return gradient, (value, gradient)
-
-        hessian, (value, gradient) = jax.jacfwd(total, has_aux=True)(vector)
-        curvature = -0.5 * (hessian + hessian.T)
-        either = edge | edge[:, None]
-        return Expansion(value, jnp.where(edge, 0, gradient), jnp.where(either, 0, curvature))
+        return expand(density, vector, edge, r, *rows)
 
     def finish(self, bound: Bound, raw: LatentStatistics, origin: Any) -> LatentStatistics:
         """Sums over groups, expanded about the frame."""
@@ -286,7 +241,7 @@ class Latent(Model):
         if total.expansion is None:
             return total
         point = jnp.zeros_like(bound.vector[0]) if self.frame is None else self.frame
-        return total._replace(expansion=_move(total.expansion, point - bound.vector[0]))
+        return total._replace(expansion=move(total.expansion, point - bound.vector[0]))
 
     # EM
 
@@ -299,56 +254,19 @@ class Latent(Model):
             return jax.tree.map(lambda old, new: jnp.asarray(new, jnp.result_type(old)), params, found)
         if isinstance(self.fixed, Restrictions) and self.expected is not None:
             return restricted_m_step(self, params, statistics)
-        return self._newton(params, statistics.expansion)
+        return _newton(self, params, statistics.expansion)
 
     def m_step_expanded(self, params: Any, statistics: LatentStatistics) -> Any:
         return self.m_step(params, statistics)
-
-    def _newton(self, params: Any, expansion: Any) -> Any:
-        outside = self.to_unconstrained(params)
-        if outside.size == 0:
-            return params
-        edge = ~jnp.isfinite(outside)
-        vector = jnp.where(edge, 0, outside)
-        point = jnp.zeros_like(vector) if self.frame is None else self.frame
-        _, gradient, curvature = _move(expansion, vector - point)
-        if self.prior is not None:
-
-            def log_prior(u: jax.Array) -> jax.Array:
-                return self.log_prior(self.from_unconstrained(jnp.where(edge, outside, u), like=params))
-
-            gradient = gradient + jnp.where(edge, 0, jax.grad(log_prior)(vector))
-            curvature = curvature - jnp.where(edge | edge[:, None], 0, jax.hessian(log_prior)(vector))
-        largest = jnp.abs(jnp.diagonal(curvature)).max()
-        curvature = curvature + jnp.diag(jnp.where(edge, jnp.where(largest > 0, largest, 1), 0))
-        step = damped_step(gradient, curvature)
-        limit = self._limits(vector)
-        step = step * jnp.where(jnp.abs(step) > limit, limit / jnp.where(step == 0, 1, jnp.abs(step)), 1).min()
-        return self.from_unconstrained(jnp.where(edge, outside, vector + step), like=params)
-
-    def _limits(self, vector: jax.Array) -> jax.Array:
-        """(m,) longest step of each coordinate: farther than a factor of e^5 no logarithm is trusted to be nearly quadratic."""
-        parts, begin = [], 0
-        leaves: Any = jax.tree.leaves(self.domains)
-        shapes = jax.tree.structure(self.domains).flatten_up_to(self.shapes)
-        for domain, shape in zip(leaves, shapes, strict=True):
-            size = domain.count(shape)
-            here, begin = jnp.abs(vector[begin : begin + size]), begin + size
-            base = domain.base if isinstance(domain, Restricted) else domain
-            if isinstance(base, Real):
-                parts.append(jnp.full_like(here, jnp.inf))
-            else:
-                parts.append(jnp.full_like(here, REACH) if isinstance(base, (Positive, Unit)) else REACH * (1 + here))
-        return jnp.concatenate(parts)
 
     def expected_log_joint(self, params: Any, statistics: LatentStatistics) -> jax.Array:
         """Exact where `expected` is declared, else to second order about the params of the E-step."""
         if self.expected is not None:
             return jnp.asarray(self.expected(params, statistics.declared))
-        vector = self.to_unconstrained(params)
+        vector = working(self.domains, params)
         point = jnp.zeros_like(vector) if self.frame is None else self.frame
         inside = jnp.isfinite(vector)
-        moved = _move(statistics.expansion, jnp.where(inside, jnp.where(inside, vector, 0) - point, 0))  # type: ignore[arg-type]
+        moved = move(statistics.expansion, jnp.where(inside, jnp.where(inside, vector, 0) - point, 0))  # type: ignore[arg-type]
         return moved.value
 
     def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
@@ -403,8 +321,8 @@ class Latent(Model):
         """Params at the edge of their domain."""
         del data
         out = []
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-        for name, domain, leaf in zip(paths_of(self.free_domains), jax.tree.leaves(self.free_domains), leaves, strict=True):
+        leaves = zip(paths_of(self.free_domains), jax.tree.leaves(self.free_domains), jax.tree.leaves(params), strict=True)
+        for name, domain, leaf in leaves:
             if not np.isfinite(np.asarray(domain.flatten(jnp.asarray(leaf)))).all():
                 out.append(f"{name or 'params'} ended at the edge of its domain; it has no standard error there.")
         return out
@@ -426,46 +344,11 @@ class Latent(Model):
             TypeError: `simulate` was not given.
         """
         if self.simulate is None:
-            raise TypeError("sample: this model does not say how rows are drawn; give Latent(..., simulate=f), f(key, params) -> row.")
+            raise TypeError("sample: this model does not say how rows are drawn; give Latent(..., simulate=f).")
         return jax.vmap(self.simulate, (0, None))(jax.random.split(as_key(key), check_count(n, "n")), params)
 
 
 jax.tree_util.register_pytree_node(Latent, Latent._flatten, Latent._unflatten)
-
-
-def _plain_domains(domains: Any, exchangeable: bool) -> Any:
-    """The tree as given, without state axes unless the states are exchangeable."""
-    leaves = jax.tree.leaves(domains)
-    for leaf in leaves:
-        if isinstance(leaf, type) and issubclass(leaf, Domain):
-            raise TypeError(f"domains: found the class {leaf.__name__}; give an instance, {leaf.__name__}().")
-        if not isinstance(leaf, Domain):
-            raise TypeError(f"domains: found {type(leaf).__name__}; give a tree of jaxem.domains, such as {{'rate': Positive()}}.")
-    if not leaves:
-        raise ValueError("domains: found no parameter; give a domain for each.")
-    if exchangeable:
-        return domains
-    return jax.tree.map(lambda domain: dataclasses.replace(domain, state_axes=()), domains)
-
-
-def _shapes(domains: Any, start: Any, n_states: int) -> Any:
-    """Leaf shapes: those of the start, or one number, or one for each state."""
-    if start is not None:
-        tree: Any = jax.tree.structure(domains)
-        if jax.tree.structure(start) != tree:
-            raise TypeError(f"start: found {jax.tree.structure(start)}; give params like domains, {tree}.")
-        return jax.tree.map(np.shape, start)
-    for name, domain in zip(paths_of(domains), jax.tree.leaves(domains), strict=True):
-        if domain.event_ndim:
-            raise ValueError(f"start: {name or 'params'} is no single number, and its shape is not known; give start=params.")
-    return jax.tree.map(lambda domain: (n_states,) if domain.state_axes else (), domains)
-
-
-def _move(expansion: Expansion, shift: jax.Array) -> Expansion:
-    """The same quadratic about a point shifted by `shift` (m,)."""
-    value, gradient, curvature = expansion
-    moved = matmul(curvature, shift)
-    return Expansion(value + ((gradient - 0.5 * moved) * shift).sum(), gradient - moved, curvature)
 
 
 def _respond(log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -484,10 +367,8 @@ def _visit(which: int, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Arr
 @jax.jit
 def _init(model: Latent, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
     m = spaces.count(model.domains, model.shapes)
-    if model.start is None:
-        centre = jnp.zeros(m, rows.dtype)
-    else:
-        centre = model.to_unconstrained(spaces.cast(model.start, rows.dtype))
+    given = None if model.start is None else spaces.cast(model.start, rows.dtype)
+    centre = jnp.zeros(m, rows.dtype) if given is None else model.to_unconstrained(given)
     inside = jnp.isfinite(centre)
     scale = jnp.where(way == 2, 1.0, 0.5).astype(rows.dtype) * (1 + jnp.abs(jnp.where(inside, centre, 0)))
     noise = jax.random.normal(key, (CANDIDATES, m), rows.dtype) * scale
@@ -523,3 +404,8 @@ def _log_likelihood_rows(model: Latent, params: Any, rows: Rows) -> jax.Array:
 def _posterior(model: Latent, params: Any, rows: Rows) -> jax.Array:
     found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 0))
     return found if model.missing else jnp.where(rows.informative[:, None], found, 1 / model.n_states)
+
+
+@jax.jit
+def _newton(model: Latent, params: Any, expansion: Expansion) -> Any:
+    return newton_step(model.domains, model.shapes, params, expansion, model.frame, model.prior)

@@ -1,7 +1,8 @@
-"""What `Latent` reads: rows of any shape, and whether a user's functions can be called on them."""
+"""What `Latent` is given: rows of any shape, domains, and functions, checked before anything compiles."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 
 from jaxem.checks import float_dtype, is_traced
 from jaxem.data import Table
+from jaxem.domains import Domain
+from jaxem.restrict import paths_of
 
 
 class Slot(NamedTuple):
@@ -72,6 +75,17 @@ def read_rows(data: Any, missing: bool) -> Table:
     cells = Cells(tree.unflatten(flat), tree.unflatten(observed) if missing else None)
     columns = tuple(_columns(named, events))
     return Table(cells, pilot, origin, size, d, informative, not present.all(), typical, None, columns)
+
+
+def told(slots: Any, cells: Cells) -> tuple[Any, ...]:
+    """(row,) or (row, observed) of a block: trees like a row with leaves (c, b, *event)."""
+
+    def shape(slot: Slot, cell: jax.Array) -> jax.Array:
+        cell = jnp.moveaxis(cell, 1, -1)
+        return cell.reshape(*cell.shape[:2], *slot.event.shape[1:])
+
+    parts = (cells.value,) if cells.observed is None else (cells.value, cells.observed)
+    return tuple(jax.tree.map(shape, slots, part, is_leaf=lambda leaf: isinstance(leaf, Slot)) for part in parts)
 
 
 def _named_leaves(data: Any) -> tuple[list[tuple[str, Any]], Any]:
@@ -158,3 +172,31 @@ def _try(name: str, function: Any, *arguments: Any) -> Any:
         raise TypeError(
             f"{name}: looks at a value that is traced, as `if z == 0` does; write jnp.where(z == 0, a, b) or jnp.stack([a, b])[z]."
         ) from error
+
+
+def plain_domains(domains: Any, exchangeable: bool) -> Any:
+    """The tree as given, without state axes unless the states are exchangeable."""
+    leaves = jax.tree.leaves(domains)
+    for leaf in leaves:
+        if isinstance(leaf, type) and issubclass(leaf, Domain):
+            raise TypeError(f"domains: found the class {leaf.__name__}; give an instance, {leaf.__name__}().")
+        if not isinstance(leaf, Domain):
+            raise TypeError(f"domains: found {type(leaf).__name__}; give a tree of jaxem.domains, such as {{'rate': Positive()}}.")
+    if not leaves:
+        raise ValueError("domains: found no parameter; give a domain for each.")
+    if exchangeable:
+        return domains
+    return jax.tree.map(lambda domain: dataclasses.replace(domain, state_axes=()), domains)
+
+
+def shapes_of(domains: Any, start: Any, n_states: int) -> Any:
+    """Leaf shapes: those of the start, or one number, or one for each state."""
+    if start is not None:
+        tree: Any = jax.tree.structure(domains)
+        if jax.tree.structure(start) != tree:
+            raise TypeError(f"start: found {jax.tree.structure(start)}; give params like domains, {tree}.")
+        return jax.tree.map(np.shape, start)
+    for name, domain in zip(paths_of(domains), jax.tree.leaves(domains), strict=True):
+        if domain.event_ndim:
+            raise ValueError(f"start: {name or 'params'} is no single number, and its shape is not known; give start=params.")
+    return jax.tree.map(lambda domain: (n_states,) if domain.state_axes else (), domains)

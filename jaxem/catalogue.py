@@ -140,6 +140,15 @@ def _factors(model: str) -> Callable[[Namespace], Any]:
     return build
 
 
+def _about_factors(model: Any, params: Any, rows: Any) -> str:
+    """What the factors explain, their correlations, and whether they suffice."""
+    try:
+        test = str(model.test(params, rows))
+    except ValueError as error:  # missing cells
+        test = str(error)
+    return f"{model.rotate(params).about_factors()}\n\n{test}"
+
+
 def _patterns(model: Any, params: Any, rows: Any) -> str:
     """How the patterns of answers compare with what the classes expect."""
     try:
@@ -164,9 +173,12 @@ MODELS: dict[str, Model] = {
     ),
     "student-t": Model("one multivariate t: a Gaussian that outliers cannot move", _single("student-t"), takes=()),
     "student-t-mixture": Model("mixture of multivariate t", _mixture(lambda o: family_named("student-t", o)), needs=MIXED),
-    "factor-analysis": Model("factor analysis with q factors", _factors("FactorAnalysis"), needs=("factors",), takes=("rotation",)),
+    "factor-analysis": Model(
+        "factor analysis with q factors", _factors("FactorAnalysis"), needs=("factors",), takes=("rotation",), tells=_about_factors
+    ),
     "probabilistic-pca": Model(
-        "probabilistic principal component analysis", _factors("ProbabilisticPCA"), needs=("factors",), takes=("rotation",)
+        "probabilistic principal component analysis", _factors("ProbabilisticPCA"), needs=("factors",), takes=("rotation",),
+        tells=_about_factors,
     ),
     "mixture-of-factor-analysers": Model(
         "mixture of Gaussians whose covariances have q factors",

@@ -27,6 +27,7 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
     - columns (d names), labels (of each column's categories, or null), covariates and gate_covariates (names), intercept;
     - params: the params as nested objects of nested lists, leaf by leaf as `model.init` gives them, for instance
       {"weights": K, "components": {"mean": K x d, "covariance": K x d x d}}; "single" has its family's params without K;
+- rotated {method, loadings, rotation, correlations of the factors}, where the model has a rotation;
     - log_likelihood (all constants in), objective (plus log prior), n_parameters, aic, bic (both: lower is better);
     - rows (in the data), rows_used (that say anything and have a weight above 0), n (the weights' sum, the n of bic),
       missing_cells, censored_cells;
@@ -53,6 +54,7 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
         "gate_covariates": list(view.gates),
         "intercept": view.intercept,
         "params": nested(fit.params),
+        **{name: nested(value) for name, value in model.details(fit.params).items()},
         "log_likelihood": plain(fit.log_likelihood),
         "objective": plain(fit.objective),
         "n_parameters": measured.n_parameters,
@@ -82,7 +84,7 @@ def nested(tree: Any) -> Any:
         return {str(name): nested(value) for name, value in tree.items()}
     if isinstance(tree, (tuple, list)):
         return [nested(value) for value in tree]
-    return None if tree is None else plain(tree)
+    return tree if tree is None or isinstance(tree, str) else plain(tree)
 
 
 def plain(values: Any) -> Any:

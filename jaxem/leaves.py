@@ -197,7 +197,7 @@ def has_ellipses(model: Any, params: Any) -> bool:
     return len(spread.shape) == 3 or _scale_matrices(inner) is not None
 
 
-PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull")  # words that keep their capital
+PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull", "PCA")  # words that keep their capital
 
 
 def words_of(thing: Any) -> str:
@@ -212,4 +212,4 @@ def kebab(name: str) -> str:
 
 
 def _split(name: str) -> list[str]:
-    return re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z0-9]*|[^A-Z]+", name) or [name]
+    return re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]{2,}|[A-Z][a-z0-9]*|[^A-Z]+", name) or [name]

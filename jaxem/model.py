@@ -281,6 +281,11 @@ class Model(Protocol):
         """Params as reports and pictures show them, of the same structure. Host."""
         return params
 
+    def details(self, params: Params) -> dict[str, Any]:
+        """What follows from params and belongs in a written fit besides them: names to arrays, or to trees of them. Host."""
+        del params
+        return {}
+
     def posterior(self, params: Params, data: Any) -> jax.Array:
         """(n, K) posterior probabilities of the states, input order."""
 

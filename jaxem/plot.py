@@ -8,13 +8,13 @@ from jaxem.plots.components import ellipse, plot_components
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
 from jaxem.plots.directions import plot_directions
+from jaxem.plots.factors import plot_explained, plot_loadings, plot_scores
 from jaxem.plots.gate import plot_gate
 from jaxem.plots.history import plot_history
 from jaxem.plots.overview import figure_overview
 from jaxem.plots.parameters import (
     plot_coefficients,
     plot_correlations,
-    plot_loadings,
     plot_means,
     plot_numbers,
     plot_parameters,
@@ -26,7 +26,7 @@ from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
     "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components",
-    "plot_correlations", "plot_densities", "plot_directions", "plot_gate", "plot_history", "plot_loadings", "plot_means",
-    "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regression", "plot_responsibilities",
-    "plot_survival", "plot_uncertainty", "uncertainty",
+    "plot_correlations", "plot_densities", "plot_directions", "plot_explained", "plot_gate", "plot_history", "plot_loadings",
+    "plot_means", "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regression",
+    "plot_responsibilities", "plot_scores", "plot_survival", "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

@@ -72,6 +72,7 @@ def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Se
 def describe(model: Any) -> str:
     """A model in a few words: "Gaussian mixture, 3 components, full covariance"."""
     family = getattr(model, "family", None)
+    family = None if getattr(model, "names_itself", False) else family
     words = [] if family is None else [describe_family(family)]
     if type(model).__name__ != "Single":
         words.append(words_of(model).lower() if words else words_of(model))
@@ -120,6 +121,8 @@ def _setting(name: str, value: Any) -> str:
     name = name.replace("_", " ")
     if value is True:
         return name
+    if name == "q":
+        return f"{value} factor{'s' * (value > 1)}"
     return f"{value} {name}" if isinstance(value, str) else f"{name} {value}"
 
 

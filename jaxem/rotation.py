@@ -42,16 +42,21 @@ class Rotation(NamedTuple):
         return not np.array_equal(self.correlations, np.eye(len(self.correlations)))
 
     def __str__(self):
-        d, q = self.loadings.shape
-        names = self.names or tuple(f"x{j}" for j in range(d))
-        factors = [f"factor {i}" for i in range(q)]
+        names = self.names or tuple(f"x{j}" for j in range(len(self.loadings)))
         rows = [[name, *map(number, row)] for name, row in zip(names, self.loadings, strict=True)]
-        rows.append(["sum of squares", *map(number, (self.loadings * self.structure).sum(axis=0))])
-        text = text_table([f"loading ({self.method})", *factors], rows)
+        return text_table([f"loading ({self.method})", *self._factors], rows) + "\n\n" + self.about_factors()
+
+    @property
+    def _factors(self) -> list[str]:
+        return [f"factor {i}" for i in range(self.loadings.shape[1])]
+
+    def about_factors(self) -> str:
+        """A table of the factors: what they explain, summed over the columns, and their correlations where they have any."""
+        rows = [["explained variance", *map(number, (self.loadings * self.structure).sum(axis=0))]]
         if self.oblique:
-            rows = [[name, *map(number, row)] for name, row in zip(factors, self.correlations, strict=True)]
-            text += "\n\n" + text_table(["factor correlation", *factors], rows)
-        return text
+            pairs = zip(self._factors, self.correlations, strict=True)
+            rows += [[f"correlation with {name}", *map(number, row)] for name, row in pairs]
+        return text_table(["factors", *self._factors], rows)
 
 
 def rotate(loadings: Any, method: str = "varimax", **options: Any) -> Rotation:

@@ -40,7 +40,7 @@ class FactorTest(NamedTuple):
 
     def __str__(self):
         text = f"chi-squared {self.statistic:.4f} on {self.df} degrees of freedom"
-        return f"{text}, p = {self.p:.4g}: do the factors suffice?" if self.df else text
+        return f"{text}, p = {self.p:.4g} (small where the factors do not suffice)" if self.df else text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,7 @@ class FactorAnalysis(Single):
     family: Any = dataclasses.field(default=None, kw_only=True, repr=False)
 
     isotropic: ClassVar[bool] = False
+    names_itself: ClassVar[bool] = True  # in reports, which then leave the family out
 
     def __post_init__(self):
         check_rotation(self.rotation)
@@ -96,6 +97,13 @@ class FactorAnalysis(Single):
 
     def shown(self, params: Any) -> Any:
         return params if self.rotation is None else params._replace(loadings=self.rotate(params).loadings)
+
+    def details(self, params: Any) -> dict[str, Any]:
+        if self.rotation is None:
+            return {}
+        found = self.rotate(params)
+        kept = {name: getattr(found, name) for name in ("loadings", "rotation", "correlations")}
+        return {"rotated": {"method": found.method, **kept}}
 
     def scores(self, params: Any, data: Any) -> FactorScores:
         """Mean (n, q) and covariance (n, q, q) of the factors given the observed cells of each row.

@@ -14,15 +14,14 @@ from jaxem.plots.components import plot_components
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
 from jaxem.plots.directions import direction_leaf, is_directional, plot_directions
+from jaxem.plots.factors import loading_leaf, plot_explained, plot_loadings, plot_scores
 from jaxem.plots.gate import plot_gate
 from jaxem.plots.history import plot_history
 from jaxem.plots.parameters import (
     coefficient_leaf,
-    loading_leaf,
     number_leaf,
     plot_coefficients,
     plot_correlations,
-    plot_loadings,
     plot_means,
     plot_numbers,
     plot_parameters,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LOADINGS = 4  # states whose loadings are drawn
 Panel = Callable[["Axes"], Any]
 
 
@@ -88,7 +88,10 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
     if view.gate is not None and several:
         out.append(lambda ax: plot_gate(model, params, data, ax))
     out.append(lambda ax: plot_history(fit, ax))
-    if several or has_ellipses(model, params):
+    if hasattr(model, "scores"):
+        out.append(lambda ax: plot_scores(model, params, data, ax))
+        out.append(lambda ax: plot_explained(model, params, data, ax, names=names))
+    elif several or has_ellipses(model, params):
         posterior = np.asarray(model.posterior(params, data))
         if several or view.d > 1:
             out.append(lambda ax: plot_responsibilities(posterior, ax))
@@ -147,7 +150,8 @@ def _parameter_panels(model: Any, params: Any, data: Any, view: View) -> list[Pa
     """The params that say most."""
     names, leaves = view.columns, leaves_of(model, params, view)
     if loading_leaf(leaves) is not None:
-        return [lambda ax: plot_loadings(model, params, data, ax, names=names)]
+        shown = range(min(model.n_states, LOADINGS))
+        return [partial(plot_loadings, model, params, data, component=k, names=names) for k in shown]
     coefficients = coefficient_leaf(leaves)
     if coefficients is not None and view.covariates:
         return [lambda ax: plot_coefficients(model, params, data, ax, names=names)]

@@ -135,30 +135,6 @@ def draw_dots(ax: Axes, values: np.ndarray, names: Sequence[str], label: str, ti
     return legend_below(ax) if states > 1 else ax
 
 
-def plot_loadings(
-    model: Any, params: Any, data: Any, ax: Axes | None = None, *, component: int = 0, names: Sequence[str] | None = None
-) -> Axes:
-    """Loadings (d, q) of the columns on the factors in one state, as a map.
-
-    Raises:
-        TypeError: params without loadings.
-    """
-    ax, view = axes_or_new(ax), view_of(data, names, model=model)
-    leaf = loading_leaf(leaves_of(model, params, view))
-    if leaf is None:
-        raise TypeError(f"model: {type(model).__name__} has no loadings to draw.")
-    values = leaf.values[component if len(leaf.values) > 1 else 0]
-    several = len(leaf.values) > 1
-    ax.set(title=f"{leaf.title.capitalize()}s" + (f" of component {component}" if several else ""), xlabel="factor")
-    limit = max(float(np.abs(values).max()), 1e-12)
-    return draw_map(ax, values, limit, "loading", [str(i) for i in range(values.shape[1])], short(view.columns), digits=2)
-
-
-def loading_leaf(leaves: list[Leaf]) -> Leaf | None:
-    """The leaf of columns by factors."""
-    return next((leaf for leaf in leaves if leaf.kinds == ("columns", "factors")), None)
-
-
 def plot_numbers(model: Any, params: Any, data: Any, ax: Axes | None = None, *, names: Sequence[str] | None = None) -> Axes:
     """The mean of each column in each state, as dots; where the family does not say it, its first leaf of such numbers.
 

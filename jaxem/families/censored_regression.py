@@ -44,6 +44,7 @@ class Responses(NamedTuple):
     jacobian: jax.Array  # what an exact log-density on the user's scale has less
     width: jax.Array | None  # of intervals, 1 elsewhere
     entry: jax.Array | None  # left truncation
+    since: jax.Array | None  # from there to the value, or to the lower end
     entered: jax.Array | None  # whether there is one, 1 or 0
 
 
@@ -102,33 +103,44 @@ class CensoredRegression(PredictorFamily):
         if self._times and not checked.traced:
             _check_times(y)
         lower, upper, entry = y.lower, y.upper, y.entry
-        if entry is not None:  # what is known already
+        missing = (lower <= 0 if self._times else numpy.isneginf(lower)) & numpy.isposinf(upper)
+        if entry is not None:  # what is known already; a row that only entered says nothing
+            missing = missing | ((lower <= entry) & numpy.isposinf(upper))
             lower = numpy.maximum(lower, entry)
         exact = upper == lower
-        width = None
+        width = since = None
         if self._times:
             length = numpy.where(exact | (lower <= 0) | numpy.isinf(upper), 1, upper - lower)
             width = numpy.log1p(length / numpy.where(lower > 0, lower, 1))
+            if entry is not None:
+                some = (entry > 0) & ~numpy.isinf(lower)
+                late, begin = numpy.where(some, lower, 1), numpy.where(some, entry, 1)
+                since = numpy.log1p((late - begin) / begin)
+                entry = _log(entry, numpy)
             lower, upper = _log(lower, numpy), _log(upper, numpy)
-            entry = None if entry is None else _log(entry, numpy)
         open_below, open_above = numpy.isneginf(lower), numpy.isposinf(upper)
-        inside = ~exact & ~open_below & ~open_above
+        inside = ~exact & ~open_below & ~open_above & ~missing
         low, high = numpy.where(open_below, 0, lower), numpy.where(open_above, 0, upper)
         kind = numpy.where(exact, EXACT, numpy.where(open_below, LEFT, numpy.where(open_above, RIGHT, INSIDE)))
         point = numpy.where(inside, low + 0.5 * (high - low), numpy.where(open_below, high, low))
         wide = checked.traced or full or inside.any()
         if wide:
             width = numpy.where(inside, high - low if width is None else width, 1)
-        missing = open_below & open_above
         entered = None if entry is None else (~numpy.isneginf(entry) & ~missing)
         truncated = full or (entered is not None and (checked.traced or entered.any()))
-        if truncated and entry is None:
-            entry, entered = lower, numpy.zeros(lower.shape, bool)
+        if truncated and entered is None:
+            entry, since, entered = lower, lower, numpy.zeros(lower.shape, bool)
+        elif truncated and since is None:
+            since = lower - numpy.where(entered, entry, 0)
         jacobian = numpy.where(exact & self._times, point, 0)
+
+        def sound(where: Any, values: Any) -> Any:
+            return numpy.where(where, values, 0).astype(dtype)
+
         cells = Responses(
-            numpy.where(missing, EXACT, kind).astype(dtype), numpy.where(missing, 0, point).astype(dtype), jacobian.astype(dtype),
+            numpy.where(missing, EXACT, kind).astype(dtype), sound(~missing, point), jacobian.astype(dtype),
             width.astype(dtype) if wide else None,
-            numpy.where(entered, entry, 0).astype(dtype) if truncated else None, entered.astype(dtype) if truncated else None,
+            *((sound(entered, entry), sound(entered, since), entered.astype(dtype)) if truncated else (None, None, None)),
         )  # fmt: skip
         plain = numpy.where(missing, np.nan, point).astype(dtype)
         return cells, plain, bool(full or (not checked.traced and (wide or truncated)))
@@ -172,10 +184,17 @@ class CensoredRegression(PredictorFamily):
         if response.width is not None:
             between = standard.log_between(jnp.where(kind == INSIDE, z, 0), inverse * response.width)
             out = jnp.where(kind == INSIDE, between, out)
-        if response.entry is not None:
-            entry = jnp.where(response.entered > 0, inverse * response.entry - eta, 0)
-            out = out - jnp.where(response.entered > 0, standard.log_above(entry), 0)
-        return out
+        if response.entry is None:
+            return out
+        low = jnp.where(response.entered > 0, inverse * response.entry - eta, 0)
+        later = (response.entered > 0) & (response.since > 0)
+        since = inverse * jnp.where(later, response.since, 1)
+        past = jnp.where(later, standard.log_survive(low, since), 0)
+        start = low + jnp.where(later, since, 0)
+        now = jnp.where(kind == EXACT, standard.log_hazard(start) + jnp.log(inverse) - response.jacobian, 0)
+        if response.width is not None:
+            now = jnp.where(kind == INSIDE, standard.log_fail(start, inverse * response.width), now)
+        return jnp.where(response.entered > 0, past + now, out)
 
     # the rest
 
@@ -206,7 +225,7 @@ def _log(values: Any, numpy: Any) -> Any:
 
 def _check_times(y: Interval) -> None:
     missing = np.isneginf(y.lower) & np.isposinf(y.upper)
-    start = np.isneginf(y.lower) | (y.lower == 0)
+    start = np.isneginf(y.lower) | (y.lower == 0)  # of intervals
     bad = ~missing & ((y.upper <= 0) | ((y.lower < 0) & ~start))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])

@@ -1,7 +1,8 @@
 """Log-probabilities of intervals of standard distributions, with digits in both tails and for narrow intervals.
 
-Four functions a distribution, of standardised values z: log-density, log P(Z <= z), log P(Z > z), and log P of an interval
-given by its middle and width, since the difference of two ends has lost its digits where the interval is narrow.
+Functions of standardised values z: log-density, log P(Z <= z), log P(Z > z), and log P of an interval given by its middle and
+width, since the difference of two ends has lost its digits where the interval is narrow. What is known to exceed a low end is
+told by the hazard and its integral from there on, since far out the two survival probabilities of a ratio have no digits left.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ _SHARES = tuple(float(w) for w in np.polynomial.legendre.leggauss(8)[1][4:])
 
 
 class Distribution(NamedTuple):
-    """A standard distribution by its log-probabilities; `log_between` takes the middle and the width of the interval."""
+    """A standard distribution by its log-probabilities."""
 
     log_density: Callable[[jax.Array], jax.Array]
     log_below: Callable[[jax.Array], jax.Array]
     log_above: Callable[[jax.Array], jax.Array]
-    log_between: Callable[[jax.Array, jax.Array], jax.Array]
+    log_between: Callable[[jax.Array, jax.Array], jax.Array]  # (middle, width)
+    log_hazard: Callable[[jax.Array], jax.Array]  # log-density less log P(Z > z)
+    log_survive: Callable[[jax.Array, jax.Array], jax.Array]  # (low, width > 0) -> log P(Z > low + width | Z > low)
+    log_fail: Callable[[jax.Array, jax.Array], jax.Array]  # (low, width > 0) -> log P(Z <= low + width | Z > low)
     draw: Callable[..., jax.Array]  # (key, shape, dtype) -> standard draws
 
 
@@ -48,22 +52,27 @@ def log_expm1(w: jax.Array) -> jax.Array:
 # normal
 
 
-def _log_mills(x: jax.Array) -> jax.Array:
-    """log of P(Z > x) / density(x), for x >= 0."""
+def _mills(x: jax.Array) -> jax.Array:
+    """P(Z > x) / density(x), for x >= 0."""
     t = (x - 4.5) / (x + 4.5)
     total = jnp.full_like(t, _MILLS[-1])
     for coefficient in _MILLS[-2::-1]:
         total = total * t + coefficient
-    return jnp.log(total) - jnp.log1p(x)
+    return total / (1 + x)
+
+
+def _along(like: jax.Array, f: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Sum over the positive nodes, on an axis of their own, of their shares times f(node)."""
+    nodes, shares = (jnp.asarray(part, like.dtype).reshape(-1, *[1] * like.ndim) for part in (_NODES, _SHARES))
+    return (shares * f(nodes)).sum(0)
 
 
 @jax.custom_jvp
 def hazard(x: jax.Array) -> jax.Array:
     """density(x) / P(Z > x) of the standard normal, the inverse of Mills' ratio."""
-    far = jnp.exp(-_log_mills(jnp.maximum(x, 0)))
-    near = jnp.minimum(x, 0)
-    density = jnp.exp(_log_normal(near))
-    return jnp.where(x > 0, far, density / (1 - density * jnp.exp(_log_mills(-near))))
+    mills = _mills(jnp.abs(x))
+    density = jnp.exp(_log_normal(jnp.minimum(x, 0)))
+    return jnp.where(x > 0, 1, density) / jnp.where(x > 0, mills, 1 - density * mills)
 
 
 @hazard.defjvp
@@ -80,9 +89,8 @@ def _log_normal(z: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def log_normal_above(x: jax.Array) -> jax.Array:
     """log P(Z > x) of the standard normal; its derivative is minus the hazard."""
-    far, near = jnp.maximum(x, 0), jnp.minimum(x, 0)
-    tail = jnp.exp(_log_normal(near) + _log_mills(-near))
-    return jnp.where(x > 0, _log_normal(far) + _log_mills(far), jnp.log1p(-tail))
+    log_tail = _log_normal(x) + jnp.log(_mills(jnp.abs(x)))  # of the nearer tail
+    return jnp.where(x > 0, log_tail, jnp.log1p(-jnp.exp(jnp.where(x > 0, -1, log_tail))))
 
 
 @log_normal_above.defjvp
@@ -106,14 +114,62 @@ def log_normal_between(middle: jax.Array, width: jax.Array) -> jax.Array:
     narrow = width * jnp.maximum(x, 1) < 2
     w = jnp.where(narrow, width, 1)
     m = jnp.where(narrow, x, 0)
-    parts = [
-        share * jnp.cosh(0.5 * node * m * w) * jnp.exp(-0.125 * node * node * w * w)
-        for node, share in zip(_NODES, _SHARES, strict=True)
-    ]
-    inside = jnp.log(w) + _log_normal(m) + jnp.log(sum(parts[1:], parts[0]))
+    parts = _along(m, lambda node: jnp.cosh(0.5 * node * m * w) * jnp.exp(-0.125 * node * node * w * w))
+    inside = jnp.log(w) + _log_normal(m) + jnp.log(parts)
     x, w = jnp.where(narrow, 2, x), jnp.where(narrow, 2, width)
     near, far = log_normal_above(x - 0.5 * w), log_normal_above(x + 0.5 * w)
     return jnp.where(narrow, inside, near + jnp.log1p(-jnp.exp(far - near)))
+
+
+@jax.custom_jvp
+def _log_normal_hazard(x: jax.Array) -> jax.Array:
+    mills = _mills(jnp.abs(x))
+    low = jnp.minimum(x, 0)
+    near = _log_normal(low) - jnp.log1p(-jnp.exp(_log_normal(low)) * mills)
+    return jnp.where(x > 0, -jnp.log(mills), near)
+
+
+@_log_normal_hazard.defjvp
+def _log_normal_hazard_jvp(primals, tangents):
+    (x,), (t,) = primals, tangents
+    return _log_normal_hazard(x), (hazard(x) - x) * t
+
+
+@jax.custom_jvp
+def _log_tail(x: jax.Array, above: jax.Array) -> jax.Array:
+    """log P(Z > x), less the log-density where `above` (then x >= 0)."""
+    return jnp.where(above, jnp.log(_mills(jnp.abs(x))), log_normal_above(x))
+
+
+@_log_tail.defjvp
+def _log_tail_jvp(primals, tangents):
+    (x, above), (t, _) = primals, tangents
+    return _log_tail(x, above), (jnp.where(above, x, 0) - hazard(x)) * t
+
+
+def _log_normal_survive(low: jax.Array, width: jax.Array) -> jax.Array:
+    """log P(Z > low + width) - log P(Z > low); where low > 0 the densities' part of it is exact."""
+    above = low > 0
+    rest = _log_tail(low + width, above) - _log_tail(low, above)
+    return rest - jnp.where(above, (low + 0.5 * width) * width, 0)
+
+
+def _log_normal_fail(low: jax.Array, width: jax.Array) -> jax.Array:
+    """The hazard at the low end times the integral of density(low + t) / density(low) where the interval is narrow."""
+    narrow = width * jnp.maximum(jnp.abs(low), 1) < 1
+    w, a = jnp.where(narrow, width, 1), jnp.where(narrow, low, 0)
+
+    def ratio(t: jax.Array) -> jax.Array:
+        return jnp.exp(-(a + 0.5 * t) * t)
+
+    parts = _along(a, lambda node: ratio(0.5 * w * (1 - node)) + ratio(0.5 * w * (1 + node)))
+    inside = jnp.log(w) + _log_normal_hazard(a) + jnp.log(0.5 * parts)
+    w, a = jnp.where(narrow, 1, width), jnp.where(narrow, 0, low)
+    left = a + w < 0
+    x, y = jnp.where(left, a, -2), jnp.where(left, a + w, -1)
+    lower = log_normal_below(y) + jnp.log1p(-jnp.exp(log_normal_below(x) - log_normal_below(y))) - log_normal_above(x)
+    gone = -_log_normal_survive(jnp.where(left, 0, a), w)
+    return jnp.where(narrow, inside, jnp.where(left, lower, log_expm1(gone) - gone))
 
 
 # logistic
@@ -135,6 +191,19 @@ def _log_logistic_between(middle: jax.Array, width: jax.Array) -> jax.Array:
     """F(b) - F(a) = F(b) (1 - F(a)) (1 - e^(a - b))."""
     a, b = middle - 0.5 * width, middle + 0.5 * width
     return _log_logistic_below(b) + _log_logistic_above(a) + log_expm1(width) - width
+
+
+def _logistic_odds(low: jax.Array, width: jax.Array) -> jax.Array:
+    """Log-odds of Z <= low + width given Z > low: F(low) (e^width - 1)."""
+    return _log_logistic_below(low) + log_expm1(width)
+
+
+def _log_logistic_survive(low: jax.Array, width: jax.Array) -> jax.Array:
+    return _log_logistic_above(_logistic_odds(low, width))
+
+
+def _log_logistic_fail(low: jax.Array, width: jax.Array) -> jax.Array:
+    return _log_logistic_below(_logistic_odds(low, width))
 
 
 # smallest extreme value: the logarithm of a standard exponential
@@ -159,17 +228,37 @@ def _log_extreme_below(z: jax.Array) -> jax.Array:
 
 
 def _log_extreme_between(middle: jax.Array, width: jax.Array) -> jax.Array:
-    """P(Z > a) (1 - exp(-(e^b - e^a))), with e^b - e^a = e^a (e^(b - a) - 1)."""
+    """P(Z > a) (1 - exp(-(e^b - e^a)))."""
     a = middle - 0.5 * width
-    return _log_extreme_above(a) + _log_extreme_below(a + log_expm1(width))
+    return _log_extreme_above(a) + _log_extreme_fail(a, width)
+
+
+def _log_extreme_hazard(z: jax.Array) -> jax.Array:
+    return z
+
+
+def _log_extreme_survive(low: jax.Array, width: jax.Array) -> jax.Array:
+    """e^a - e^b = -e^a (e^(b - a) - 1)."""
+    return _log_extreme_above(low + log_expm1(width))
+
+
+def _log_extreme_fail(low: jax.Array, width: jax.Array) -> jax.Array:
+    return _log_extreme_below(low + log_expm1(width))
 
 
 def _draw_extreme(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
     return -jax.random.gumbel(key, shape, dtype)
 
 
-NORMAL = Distribution(_log_normal, log_normal_below, log_normal_above, log_normal_between, jax.random.normal)
-LOGISTIC = Distribution(
-    _log_logistic, _log_logistic_below, _log_logistic_above, _log_logistic_between, jax.random.logistic
+NORMAL = Distribution(
+    _log_normal, log_normal_below, log_normal_above, log_normal_between,
+    _log_normal_hazard, _log_normal_survive, _log_normal_fail, jax.random.normal,
 )  # fmt: skip
-EXTREME = Distribution(_log_extreme, _log_extreme_below, _log_extreme_above, _log_extreme_between, _draw_extreme)
+LOGISTIC = Distribution(
+    _log_logistic, _log_logistic_below, _log_logistic_above, _log_logistic_between,
+    _log_logistic_below, _log_logistic_survive, _log_logistic_fail, jax.random.logistic,
+)  # fmt: skip
+EXTREME = Distribution(
+    _log_extreme, _log_extreme_below, _log_extreme_above, _log_extreme_between,
+    _log_extreme_hazard, _log_extreme_survive, _log_extreme_fail, _draw_extreme,
+)  # fmt: skip

@@ -10,8 +10,8 @@ from cases.linear_regression import covariates, predictor
 from jaxem import CensoredRegression, CensoredRegressionParams, Interval, Mixture, Regression, Single
 
 SLOPES = np.array([[0.8, -0.4], [-0.8, 0.4], [0.2, 0.9]])
-INTERCEPTS = np.array([-1.0, 2.5, 0.8])
-SCALES = np.array([0.5, 0.7, 0.6])
+INTERCEPTS = np.array([-3.0, 4.0, 0.5])
+SCALES = np.array([0.4, 0.5, 0.45])
 ERRORS = {"normal": stats.norm, "lognormal": stats.norm, "loglogistic": stats.logistic}  # the rest: smallest extreme values
 
 
@@ -51,7 +51,7 @@ def oracle(distribution):
         n, states = len(lower), len(np.asarray(params.coefficients))
         eta = predictor(params, replace(data, x=np.zeros((n, 0)) if data.x is None else data.x)).reshape(n, states)
         scale = np.ones(states) if distribution == "exponential" else np.asarray(params.scale, np.float64)
-        entry = np.full_like(lower, -np.inf) if data.y.entry is None else np.asarray(data.y.entry, np.float64)[:, None]
+        entry = np.full_like(lower, 0 if times else -np.inf) if data.y.entry is None else np.asarray(data.y.entry, np.float64)[:, None]
         exact = lower == upper
         missing = ((lower <= 0) if times else np.isneginf(lower)) & np.isposinf(upper)
         start = np.where(exact, lower, np.maximum(lower, entry))

@@ -173,8 +173,9 @@ class FactorGaussian(Family):
 
     def remarks(self, params: Any, rows: Rows) -> list[Remark]:
         names = rows.columns or tuple(f"x{j}" for j in range(rows.d))
-        bounds, loadings = np.asarray(self._at_bound(params)), np.asarray(params.loadings, np.float64)
-        own = np.asarray(self._uniquenesses(params), np.float64)
+        bounds, eps = np.asarray(self._at_bound(params)), np.finfo(np.asarray(params.mean).dtype).eps
+        variance = np.diagonal(np.asarray(self.dense(params).covariance, np.float64), axis1=-2, axis2=-1)
+        loadings = np.asarray(params.loadings, np.float64) / np.sqrt(np.where(variance > 0, variance, 1))[..., None]
         out = []
         for k, at in enumerate(bounds):
             if self.isotropic and at.any():
@@ -182,10 +183,14 @@ class FactorGaussian(Family):
             elif at.any():
                 which = ", ".join(names[j] for j in np.flatnonzero(at))
                 out.append(Remark(k, f"uniqueness of {which} is at its lower bound (a Heywood case)."))
-            strength = np.linalg.svd(loadings[k] / np.sqrt(own[k])[:, None], compute_uv=False)
-            used = int((strength > np.sqrt(np.finfo(np.asarray(params.loadings).dtype).eps)).sum())
+            left, strength, _ = np.linalg.svd(loadings[k], full_matrices=False)
+            used = int((strength > np.sqrt(eps)).sum())
             if used < self.q:
                 out.append(Remark(k, f"only {used} of {self.q} factors have loadings: the others find nothing in the rows."))
+            alone = np.square(left[:, :used]).sum(axis=1) > 1 - np.sqrt(eps)  # without the column there is one factor less
+            if alone.any() and not self.isotropic:
+                which = ", ".join(names[j] for j in np.flatnonzero(alone))
+                out.append(Remark(k, f"a factor has loadings on {which} alone: its loading and uniqueness are not identified."))
         return out
 
     def moments(self, params: Any) -> tuple[jax.Array, jax.Array]:
@@ -215,7 +220,8 @@ class FactorGaussian(Family):
         root = invert_lower(cholesky(spread))
         guess = (1 - self.q / (2 * rows.d)) / (root * root).sum(-2)
         guess = jnp.where((guess > 0.005 * variance) & (guess < variance), guess, 0.5 * variance)
-        return self._params(mean, lower_form(factor.loadings_given(spread, guess, self.q)), guess)
+        loadings = factor.loadings_given(spread, jnp.where(guess > 0, guess, 1), self.q)  # 0 where a column is constant
+        return self._params(mean, lower_form(loadings), guess)
 
 
 jax.tree_util.register_dataclass(FactorGaussian, data_fields=("gaussian",), meta_fields=("q", "isotropic"))

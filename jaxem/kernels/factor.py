@@ -56,7 +56,7 @@ def project(loadings: jax.Array, uniquenesses: jax.Array) -> tuple[jax.Array, ja
 
 def principal_axes(loadings: jax.Array, uniquenesses: jax.Array) -> jax.Array:
     """The rotation of loadings (K, d, q) with L' Psi^-1 L diagonal, largest first; no column of it has a sum below 0."""
-    scaled = loadings / jnp.sqrt(uniquenesses)[..., None]
+    scaled = loadings / jnp.sqrt(jnp.where(uniquenesses > 0, uniquenesses, 1))[..., None]  # 0 where a column is constant
     _, vectors = jnp.linalg.eigh(matmul(transpose(scaled), scaled), symmetrize_input=False)
     turned = matmul(loadings, vectors[..., ::-1])
     return jnp.where(turned.sum(-2, keepdims=True) < 0, -turned, turned)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.data import Rows, Table
+from jaxem.domains import between
 from jaxem.layout import WIDE
 
 Params = Any  # a NamedTuple of arrays
@@ -234,6 +235,10 @@ class Model(Protocol):
 
     def m_step_expanded(self, params: Params, statistics: Statistics) -> Params:
         """The M-step of a parameter-expanded model (PX-EM), `m_step` where no expansion is known."""
+
+    def between(self, a: Params, b: Params, fraction: jax.Array) -> Params:
+        """Params on the way from a to b = `m_step(a, ...)`, and b itself at fraction 1: where a guarded step is halved."""
+        return between(self.domains, a, b, fraction)
 
     def expected_log_joint(self, params: Params, statistics: Statistics) -> jax.Array:
         """Q(params; statistics), linear in the statistics."""

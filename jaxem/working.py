@@ -37,6 +37,31 @@ def move(expansion: Expansion, shift: jax.Array) -> Expansion:
     return Expansion(value + ((gradient - 0.5 * moved) * shift).sum(), gradient - moved, curvature)
 
 
+def where_possible(density: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The same log-density (params, z, *row) -> (), whose derivatives are 0 where it is -inf.
+
+    What a state cannot produce has no share in any sum, but the derivative of log 0 would make NaN of it: 0 times infinity.
+    So the gradient is formed and cleaned before anything is multiplied by it.
+    """
+
+    @jax.custom_jvp
+    def value(params: Any, z: jax.Array, *row: Any) -> jax.Array:
+        return density(params, z, *row)
+
+    @value.defjvp
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        params, z, *row = primals
+        found = value(params, z, *row)  # so that its own derivatives, in turn, are taken here
+        slopes = jax.grad(lambda params, row: density(params, z, *row), (0, 1), allow_int=True)(params, row)
+        total = jnp.zeros_like(found)
+        for slope, tangent in zip(jax.tree.leaves(slopes), jax.tree.leaves((tangents[0], list(tangents[2:]))), strict=True):
+            if slope.dtype != jax.dtypes.float0:
+                total = total + (jnp.where(jnp.isneginf(found), 0, slope) * tangent).sum()
+        return found, total
+
+    return value
+
+
 def expand(density: Callable[..., jax.Array], vector: jax.Array, edge: jax.Array, r: jax.Array, *rows: Any) -> Expansion:
     """Expansion of sum r_zi density(u, z, row_i) about `vector` (m,); r (K, b), leaves of rows (b, ...).
 

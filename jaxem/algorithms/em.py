@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem import domains
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.model import Expectation
 from jaxem.rounding import rounding
@@ -70,7 +69,7 @@ def guarded(model: Any, params: Any, target: Any, objective: jax.Array, data: An
     slack = rounding(model, params, objective, data) / 4  # a quarter of what the driver takes for a fall
 
     def attempt(fraction: jax.Array) -> tuple[Any, Expectation]:
-        candidate = domains.between(model.domains, params, target, fraction)
+        candidate = model.between(params, target, fraction)
         return candidate, model.localize(candidate, data).e_step(candidate, data)
 
     def rejected(carry: tuple[Any, Expectation, jax.Array]) -> jax.Array:

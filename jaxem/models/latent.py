@@ -21,7 +21,7 @@ from jaxem.models.latent_inputs import check_functions, plain_domains, read_rows
 from jaxem.models.mixture import softmax
 from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
-from jaxem.working import Expansion, expand, from_working, move, newton_step, working, working_size
+from jaxem.working import Expansion, expand, from_working, move, newton_step, where_possible, working, working_size
 
 CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
@@ -193,8 +193,8 @@ class Latent(Model):
 
     def _joint(self, params: Any, dtype: Any, *row: Any) -> jax.Array:
         """(K,) joint log-densities of one row."""
-        one = jax.vmap(lambda z: jnp.asarray(self.log_joint(params, z, *row), dtype))
-        return one(jnp.arange(self.n_states))
+        density = where_possible(lambda params, z, *row: jnp.asarray(self.log_joint(params, z, *row), dtype))
+        return jax.vmap(lambda z: density(params, z, *row))(jnp.arange(self.n_states))
 
     def log_prob(self, bound: Bound, cells: Any) -> jax.Array:
         """(c, K, b) joint log-densities."""
@@ -258,6 +258,14 @@ class Latent(Model):
 
     def m_step_expanded(self, params: Any, statistics: LatentStatistics) -> Any:
         return self.m_step(params, statistics)
+
+    def between(self, a: Any, b: Any, fraction: jax.Array) -> Any:
+        """Along a line in working coordinates, in which the Newton step points upwards."""
+        here, there = working(self.domains, a), working(self.domains, b)
+        inside = jnp.isfinite(here) & jnp.isfinite(there)
+        moved = jnp.where(inside, here, 0) + fraction * jnp.where(inside, there - here, 0)
+        found = from_working(self.domains, self.shapes, jnp.where(inside, moved, there))
+        return jax.tree.map(lambda end, way: jnp.where(fraction == 1, end, way), b, found)
 
     def expected_log_joint(self, params: Any, statistics: LatentStatistics) -> jax.Array:
         """Exact where `expected` is declared, else to second order about the params of the E-step."""

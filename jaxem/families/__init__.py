@@ -14,6 +14,8 @@ from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
 from jaxem.families.product import Product
 from jaxem.families.student_t import StudentT, StudentTParams
+from jaxem.families.t_regression import TRegression, TRegressionParams
+from jaxem.families.truncated_regression import TruncatedRegression
 from jaxem.families.von_mises_fisher import VonMisesFisher, VonMisesFisherParams
 
 __all__ = [
@@ -45,6 +47,9 @@ __all__ = [
     "Product",
     "StudentT",
     "StudentTParams",
+    "TRegression",
+    "TRegressionParams",
+    "TruncatedRegression",
     "VonMisesFisher",
     "VonMisesFisherParams",
 ]

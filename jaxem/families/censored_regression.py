@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks_regression import Checked
-from jaxem.data import Rows
 from jaxem.domains import Positive, Real
-from jaxem.families.predictor_family import PredictorFamily, PredictorFrame, plain_structure
-from jaxem.families.regression_family import Cells
+from jaxem.families.linear_regression import LinearRegressionParams
+from jaxem.families.location_scale_family import LocationScaleFamily
+from jaxem.families.predictor_family import PredictorFrame
+from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.inputs import Interval
-from jaxem.kernels import location_scale, tails
-from jaxem.kernels.design import Design
+from jaxem.kernels import tails
 
 DISTRIBUTIONS = {
     "normal": tails.NORMAL,
@@ -29,7 +29,7 @@ EXACT, LEFT, RIGHT, INSIDE = 0.0, 1.0, 2.0, 3.0  # kinds of cells
 
 
 class CensoredRegressionParams(NamedTuple):
-    """Params of K states in the user's units, on the log scale where the distribution is one of times."""
+    """Params of K states for distributions of times, on the log scale; "normal" has `LinearRegressionParams`."""
 
     coefficients: jax.Array  # (K, p)
     intercept: jax.Array  # (K,); (K, 0) without an intercept
@@ -49,12 +49,13 @@ class Responses(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class CensoredRegression(PredictorFamily):
+class CensoredRegression(LocationScaleFamily):
     r"""y or log y = coefficients_k . x + intercept_k + scale_k e, with exact, left-, right- and interval-censored responses.
 
     Data: `Regression(y, x)`, y exact or an `Interval` (see `tobit`), with left truncation by its `entry`. A row says
     log p(y) where it is exact, log P(lower < y < upper) where it is not, less log P(y > entry). For the distributions of
-    times y > 0 params are those of log time, as R's survreg has them, and the log-likelihood is that of time.
+    times y > 0 params are those of log time, as R's survreg has them, and the log-likelihood is that of time. Weights of a
+    mixture are those of the rows that entered.
     M-step: a Newton step in coefficients / scale and 1 / scale, in which the log-likelihood is concave (Olsen 1978,
     Econometrica 46:1211; Burridge 1981, JRSS-B 43:41).
 
@@ -88,12 +89,19 @@ class CensoredRegression(PredictorFamily):
         return self.distribution == "exponential"
 
     @property
-    def domains(self) -> CensoredRegressionParams:
-        return CensoredRegressionParams(Real(event_ndim=1), Real(), Positive())  # type: ignore[arg-type]
+    def squared(self) -> bool:  # type: ignore[override]
+        return not self._times
 
-    def structure(self, n_states: int, size: Any) -> CensoredRegressionParams:
-        scale = (n_states, 0) if self._fixed else (n_states,)
-        return CensoredRegressionParams(*plain_structure(n_states, size), scale)  # type: ignore[arg-type]
+    @property
+    def _type(self) -> Any:
+        return CensoredRegressionParams if self._times else LinearRegressionParams
+
+    @property
+    def domains(self) -> Any:
+        return self._type(Real(event_ndim=1), Real(), Positive())
+
+    def structure(self, n_states: int, size: Any) -> Any:
+        return self._type(*plain_structure(n_states, size), (n_states, 0) if self._fixed else (n_states,))
 
     # data
 
@@ -152,26 +160,12 @@ class CensoredRegression(PredictorFamily):
     def guess(self, cells: Cells) -> jax.Array:
         return cells.response.point[:, 0]
 
-    def start(self, coefficients: jax.Array, intercept: jax.Array, variance: jax.Array) -> CensoredRegressionParams:
-        scale = jnp.sqrt(variance)
-        return CensoredRegressionParams(coefficients, intercept, scale[:, None][:, :0] if self._fixed else scale)
+    def start(self, coefficients: jax.Array, intercept: jax.Array, variance: jax.Array) -> Any:
+        if self._fixed:
+            return CensoredRegressionParams(coefficients, intercept, variance[:, None][:, :0])
+        return self._type(coefficients, intercept, jnp.sqrt(variance) if self._times else variance)
 
     # E-step
-
-    def coordinates(self, params: CensoredRegressionParams, design: Design) -> jax.Array:
-        working = self.working(params, design)
-        return working if self._fixed else location_scale.to_ratios(working, params.scale)
-
-    def params_at(self, theta: jax.Array, design: Design, like: CensoredRegressionParams) -> CensoredRegressionParams:
-        working, scale = (theta, like.scale) if self._fixed else location_scale.from_ratios(theta)
-        coefficients, intercept = self.given(working, design, like.intercept.ndim == 1)
-        return CensoredRegressionParams(coefficients, intercept, scale)
-
-    def turn(self, design: Design, m: int) -> jax.Array:
-        return super().turn(design, m) if self._fixed else location_scale.turn(design, m)
-
-    def admissible(self, theta: jax.Array, step: jax.Array) -> jax.Array:
-        return jnp.ones_like(theta[:, 0]) if self._fixed else location_scale.admissible(theta, step)
 
     def log_density(self, eta: jax.Array, extras: tuple[jax.Array, ...], response: Responses) -> jax.Array:
         standard = self._standard
@@ -198,19 +192,10 @@ class CensoredRegression(PredictorFamily):
 
     # the rest
 
-    def degenerate(self, params: CensoredRegressionParams, rows: Rows) -> jax.Array:
-        """States whose errors are lost in rounding, or whose coefficients run away, as where all responses are censored."""
-        away = self.runaway(params, rows)
-        return away if self._fixed else away | self.collapsed(params, params.scale, rows)
-
-    def magnitude(self, params: CensoredRegressionParams, rows: Rows) -> jax.Array:
-        scale = jnp.ones_like(params.coefficients, shape=params.coefficients.shape[:1]) if self._fixed else params.scale
-        return 1 + (self.reach(params, rows) / scale).max()
-
-    def sample(self, key: jax.Array, params: CensoredRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
+    def sample(self, key: jax.Array, params: Any, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses, none of them censored, of rows with covariates x (n, p)."""
         eta = self.predicted(params, states, x)
-        scale = 1.0 if self._fixed else params.scale[states]
+        scale = 1.0 if self._fixed else self.scale_of(params)[states]
         y = eta + scale * self._standard.draw(key, eta.shape, eta.dtype)
         return jnp.exp(y) if self._times else y
 

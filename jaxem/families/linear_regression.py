@@ -12,7 +12,7 @@ import numpy as np
 from jaxem.checks_regression import Checked
 from jaxem.data import Rows
 from jaxem.domains import Positive, Real
-from jaxem.families.regression_family import Cells, RegressionFamily, split
+from jaxem.families.regression_family import Cells, RegressionFamily, plain_structure
 from jaxem.kernels.dense import LOG_2PI
 from jaxem.kernels.design import Design, damped_solve, grams
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
@@ -49,32 +49,14 @@ class _Bound(NamedTuple):
     variance: jax.Array  # (1, K)
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearRegression(RegressionFamily):
-    r"""y = coefficients_k . x + intercept_k + e, e ~ N(0, variance_k).
+class LeastSquares(RegressionFamily):
+    """Weighted least squares. Params `coefficients`, `intercept`, `variance` (K,) and further leaves; `RegressionMoments`.
 
-    Data: `Regression(y, x)`, y (n,), NaN where missing; an offset is subtracted from y.
-    Statistics: sums of r v v', r e v, r e^2 with working covariates v (Gram matrix the identity over all rows) and residuals e
-    about the current params, so that digits stay whatever the units. M-step: weighted normal equations by Cholesky, variance =
-    residual sum of squares / sum of r (De Veaux 1989, Comp. Stat. Data Anal. 8:227); with a `NormalInverseGamma` prior, the
-    posterior mode. A state with fewer rows than coefficients fits them exactly, and is flagged as collapsed.
-
-    Args:
-        frame: coordinates of the statistics; None for the user's. Set by `localize`.
+    A family of this kind is a frozen dataclass with a field `frame: RegressionFrame | None = None`.
     """
 
-    frame: RegressionFrame | None = None
-
     prior_type = NormalInverseGamma
-
-    @property
-    def domains(self) -> LinearRegressionParams:
-        return LinearRegressionParams(Real(event_ndim=1), Real(), Positive())  # type: ignore[arg-type]
-
-    def structure(self, n_states: int, size: Any) -> LinearRegressionParams:
-        p, intercept = split(size)
-        shape = (n_states,) if intercept else (n_states, 0)
-        return LinearRegressionParams((n_states, p), shape, (n_states,))  # type: ignore[arg-type]
+    frame: RegressionFrame | None
 
     def respond(self, checked: Checked, full: bool) -> tuple[Any, Any, Any]:
         y = checked.y
@@ -83,30 +65,27 @@ class LinearRegression(RegressionFamily):
     def guess(self, cells: Cells) -> jax.Array:
         return cells.response[:, 0]
 
-    def start(self, coefficients: jax.Array, intercept: jax.Array, variance: jax.Array) -> LinearRegressionParams:
-        return LinearRegressionParams(coefficients, intercept, variance)
-
     # E-step
 
-    def localize(self, params: LinearRegressionParams, rows: Rows) -> LinearRegression:
+    def localize(self, params: Any, rows: Rows) -> Any:
         return dataclasses.replace(self, frame=RegressionFrame(rows.origin, self.working(params, rows.origin)))
 
-    def bind(self, params: LinearRegressionParams, mask: jax.Array, origin: Design) -> _Bound:
+    def bind(self, params: Any, mask: jax.Array, origin: Design) -> Any:
         del mask
         theta, user = self.working(params, origin), self.working(params, self.own_coordinates(params))
         return _Bound(theta[None], user[None], params.variance[None])
 
-    def log_prob(self, bound: _Bound, cells: Cells) -> jax.Array:
+    def log_prob(self, bound: Any, cells: Cells) -> jax.Array:
         residual = self._residual(bound, cells)
         variance = bound.variance[..., None]
         out = -0.5 * (residual * residual / variance + (jnp.log(variance) + LOG_2PI))
         return out if cells.present is None else out * cells.present
 
     @staticmethod
-    def _residual(bound: _Bound, cells: Cells) -> jax.Array:
+    def _residual(bound: Any, cells: Cells) -> jax.Array:
         return cells.response - matmul(bound.theta, cells.design)
 
-    def sums(self, bound: _Bound, cells: Cells, r: jax.Array) -> RegressionMoments:
+    def sums(self, bound: Any, cells: Cells, r: jax.Array) -> Any:
         r = r if cells.present is None else r * cells.present
         residual = self._residual(bound, cells)
         weighted = r * residual
@@ -114,7 +93,7 @@ class LinearRegression(RegressionFamily):
         cross = jnp.einsum("ckb,cqb->ckq", weighted, cells.design, precision=HIGHEST)
         return RegressionMoments(r.sum(-1), gram, cross, (weighted * residual).sum(-1))
 
-    def finish(self, bound: _Bound, raw: RegressionMoments, origin: Design) -> RegressionMoments:
+    def finish(self, bound: Any, raw: Any, origin: Design) -> Any:
         weight, gram, cross, total = (leaf.sum(0) for leaf in raw)
         if self.frame is not None:
             return self._about(RegressionMoments(weight, gram, cross, total), self.frame.theta - bound.theta[0])
@@ -128,14 +107,14 @@ class LinearRegression(RegressionFamily):
         moved = apply(gram, shift)
         return RegressionMoments(weight, gram, cross - moved, total + ((moved - 2 * cross) * shift).sum(-1))
 
-    def _coordinates(self, params: LinearRegressionParams) -> tuple[Design, jax.Array]:
+    def _coordinates(self, params: Any) -> tuple[Design, jax.Array]:
         """Where the statistics are taken."""
         if self.frame is not None:
             return self.frame.design, self.frame.theta
         design = self.own_coordinates(params)
         return design, jnp.zeros_like(params.coefficients, shape=(params.coefficients.shape[0], len(design.lift)))
 
-    def complete(self, bound: _Bound, cells: Cells, origin: Design) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def complete(self, bound: Any, cells: Cells, origin: Design) -> tuple[jax.Array, jax.Array, jax.Array]:
         mean = matmul(bound.theta, cells.design) + origin.centre
         present = jnp.ones_like(cells.response) if cells.present is None else cells.present
         mean = jnp.where(present > 0, cells.response + origin.centre, mean)
@@ -144,12 +123,14 @@ class LinearRegression(RegressionFamily):
 
     # M-step
 
-    def maximize(
-        self, params: LinearRegressionParams, statistics: RegressionMoments, prior: NormalInverseGamma | None
-    ) -> LinearRegressionParams:
+    def maximize(self, params: Any, statistics: Any, prior: NormalInverseGamma | None) -> Any:
+        return self.least_squares(params, statistics, prior, statistics.weight)
+
+    def least_squares(self, params: Any, statistics: RegressionMoments, prior: NormalInverseGamma | None, count: jax.Array) -> Any:
+        """The params with coefficients by the normal equations, and variance = residual sum of squares / `count` (K,)."""
         design, point = self._coordinates(params)
         theta = self.working(params, design)
-        weight, gram, cross, total = self._about(statistics, theta - point)
+        _, gram, cross, total = self._about(statistics, theta - point)
         extra: Any = 0.0
         if prior is not None:
             p = params.coefficients.shape[-1]
@@ -164,17 +145,17 @@ class LinearRegression(RegressionFamily):
         left = total - ((2 * cross - apply(gram, away)) * away).sum(-1)
         # what rounding has eaten in a step that explains nearly all is found by the next one, whose residuals are its own
         left = jnp.maximum(left, 8 * jnp.finfo(left.dtype).eps * total)
-        counted = weight + extra
+        counted = count + extra
         variance = jnp.where(counted > 0, left / jnp.where(counted > 0, counted, 1), params.variance)
         coefficients, intercept = self.given(theta + away, design, params.intercept.ndim == 1)
-        return LinearRegressionParams(coefficients, intercept, variance)
+        return params._replace(coefficients=coefficients, intercept=intercept, variance=variance)
 
-    def expected_log_prob(self, params: LinearRegressionParams, statistics: RegressionMoments) -> jax.Array:
+    def expected_log_prob(self, params: Any, statistics: Any) -> jax.Array:
         design, point = self._coordinates(params)
         weight, _, _, total = self._about(statistics, self.working(params, design) - point)
         return -0.5 * (total / params.variance + weight * (jnp.log(params.variance) + LOG_2PI)).sum()
 
-    def log_prior(self, params: LinearRegressionParams, prior: NormalInverseGamma) -> jax.Array:
+    def log_prior(self, params: Any, prior: NormalInverseGamma) -> jax.Array:
         """Log-density of the normal inverse gamma prior, up to a constant in the params."""
         off = params.coefficients - prior.mean
         precision = jnp.broadcast_to(prior.precision, off.shape[-1:])
@@ -184,14 +165,41 @@ class LinearRegression(RegressionFamily):
 
     # the rest
 
-    def degenerate(self, params: LinearRegressionParams, rows: Rows) -> jax.Array:
+    def degenerate(self, params: Any, rows: Rows) -> jax.Array:
         """A state has collapsed where its errors are lost in the rounding of the responses and of what predicts them."""
         size = jnp.square(self.reach(params, rows)) + jnp.square(rows.origin.centre)
         return ~(params.variance > (8 * jnp.finfo(rows.dtype).eps) ** 2 * size)
 
-    def magnitude(self, params: LinearRegressionParams, rows: Rows) -> jax.Array:
+    def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         """1 + how many standard deviations the terms of a residual have."""
         return 1 + (self.reach(params, rows) / jnp.sqrt(params.variance)).max()
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRegression(LeastSquares):
+    r"""y = coefficients_k . x + intercept_k + e, e ~ N(0, variance_k).
+
+    Data: `Regression(y, x)`, y (n,), NaN where missing; an offset is subtracted from y.
+    Statistics: sums of r v v', r e v, r e^2 with working covariates v (Gram matrix the identity over all rows) and residuals e
+    about the current params, so that digits stay whatever the units. M-step: weighted normal equations by Cholesky, variance =
+    residual sum of squares / sum of r (De Veaux 1989, Comp. Stat. Data Anal. 8:227); with a `NormalInverseGamma` prior, the
+    posterior mode. A state with fewer rows than coefficients fits them exactly, and is flagged as collapsed.
+
+    Args:
+        frame: coordinates of the statistics; None for the user's. Set by `localize`.
+    """
+
+    frame: RegressionFrame | None = None
+
+    @property
+    def domains(self) -> LinearRegressionParams:
+        return LinearRegressionParams(Real(event_ndim=1), Real(), Positive())  # type: ignore[arg-type]
+
+    def structure(self, n_states: int, size: Any) -> LinearRegressionParams:
+        return LinearRegressionParams(*plain_structure(n_states, size), (n_states,))  # type: ignore[arg-type]
+
+    def start(self, coefficients: jax.Array, intercept: jax.Array, variance: jax.Array) -> LinearRegressionParams:
+        return LinearRegressionParams(coefficients, intercept, variance)
 
     def sample(self, key: jax.Array, params: LinearRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses of rows with covariates x (n, p)."""

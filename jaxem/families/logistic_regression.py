@@ -11,8 +11,8 @@ import numpy as np
 from jaxem.checks import check_cells
 from jaxem.checks_regression import Checked
 from jaxem.domains import Real
-from jaxem.families.predictor_family import PredictorFamily, PredictorFrame, plain_structure
-from jaxem.families.regression_family import Cells
+from jaxem.families.predictor_family import PredictorFamily, PredictorFrame
+from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.priors import NormalPrior
 
 

@@ -13,8 +13,8 @@ from jaxem.checks import check_cells
 from jaxem.checks_regression import Checked
 from jaxem.data import Rows
 from jaxem.domains import Real
-from jaxem.families.predictor_family import PredictorFamily, PredictorFrame, plain_structure
-from jaxem.families.regression_family import Cells
+from jaxem.families.predictor_family import PredictorFamily, PredictorFrame
+from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.kernels.special import log_factorial
 from jaxem.priors import NormalPrior
 

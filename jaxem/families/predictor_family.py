@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.data import Rows
-from jaxem.families.regression_family import Cells, RegressionFamily, split
+from jaxem.families.regression_family import Cells, RegressionFamily
 from jaxem.kernels import predictor
 from jaxem.kernels.design import Design, damped_solve
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul
@@ -62,7 +62,7 @@ class PredictorFamily(RegressionFamily):
         q = len(design.lift)
         return jnp.eye(m, dtype=design.lift.dtype).at[:q, :q].set(design.lift)
 
-    def admissible(self, theta: jax.Array, step: jax.Array) -> jax.Array:
+    def admissible(self, theta: jax.Array, step: jax.Array, design: Design) -> jax.Array:
         """(K,) share of the step up to which theta stays in its domain."""
         return jnp.ones_like(theta[:, 0])
 
@@ -117,7 +117,7 @@ class PredictorFamily(RegressionFamily):
             gradient = gradient.at[:, :q].add(-matmul(precision * off, design.drop))
             curvature = curvature.at[:, :q, :q].add(matmul(design.drop.T * precision, design.drop))
         step = self.newton(curvature, gradient)
-        share = self.admissible(theta, step)
+        share = self.admissible(theta, step, design)
         return self.params_at(theta + jnp.clip(share, 0, 1)[:, None] * step, design, params)
 
     def expected_log_prob(self, params: Any, statistics: Expansion) -> jax.Array:
@@ -194,11 +194,3 @@ def _prior_terms(params: Any, prior: NormalPrior) -> tuple[jax.Array, jax.Array]
         return precision, off
     whole = jnp.append(precision, 1 / jnp.square(prior.intercept_scale))
     return whole, jnp.concatenate([off, params.intercept[:, None]], axis=-1)
-
-
-def plain_structure(n_states: int, size: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of coefficients and intercept."""
-    p, intercept = split(size)
-    return (n_states, p), ((n_states,) if intercept else (n_states, 0))
-
-

@@ -34,6 +34,12 @@ def split(size: Any) -> tuple[int, bool]:
     return size if isinstance(size, tuple) else (size, True)
 
 
+def plain_structure(n_states: int, size: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of coefficients and intercept."""
+    p, intercept = split(size)
+    return (n_states, p), ((n_states,) if intercept else (n_states, 0))
+
+
 class RegressionFamily(Family):
     """Params lead with `coefficients` (K, p) and `intercept` (K,), or (K, 0) where the data say that there is none.
 

@@ -1,0 +1,48 @@
+"""Regressions of responses between limits; scipy's truncated normal stands opposite."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+from table import K, Row, one_state
+
+from cases.linear_regression import INTERCEPTS, SLOPES, VARIANCES, covariates, predictor, seen, start
+from jaxem import Mixture, Regression, Single, TruncatedRegression
+
+
+def simulate(lower, upper, n, seed=0):
+    x, rng = covariates(n, seed)
+    z = rng.integers(K, size=n)
+    eta, scale = (x * SLOPES[z]).sum(axis=1) + INTERCEPTS[z], np.sqrt(VARIANCES[z])
+    low, high = (-np.inf if lower is None else lower), (np.inf if upper is None else upper)
+    y = stats.truncnorm((low - eta) / scale, (high - eta) / scale, eta, scale).rvs(random_state=rng)
+    y[rng.random(n) < 0.1] = np.nan
+    return Regression(y, x)
+
+
+def oracle(lower, upper):
+    low, high = (-np.inf if lower is None else lower), (np.inf if upper is None else upper)
+
+    def log_prob(params, data):
+        eta, scale = predictor(params, data), np.sqrt(np.asarray(params.variance, np.float64))
+        y = np.asarray(data.y, np.float64)[:, None]
+        return seen(data, stats.truncnorm((low - eta) / scale, (high - eta) / scale, eta, scale).logpdf(y))
+
+    return log_prob
+
+
+def row(lower, upper, **more):
+    name = "mixture-truncated-regression" + "-lower" * (lower is not None) + "-upper" * (upper is not None)
+    model = Mixture(TruncatedRegression(lower, upper), K)
+    return Row(name, model, lambda n, seed=0: simulate(lower, upper, n, seed), start, oracle(lower, upper), **more)
+
+
+BOTH = row(0.5, 7.5)
+SINGLE = Single(TruncatedRegression(0.5, 7.5))
+
+ROWS = [
+    BOTH,
+    row(0.5, None, slow=True),
+    row(None, 7.5, slow=True),
+    replace(BOTH, name="single-truncated-regression", model=SINGLE, start=lambda: one_state(start(), SINGLE), slow=True),
+]

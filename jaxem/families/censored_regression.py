@@ -116,7 +116,8 @@ class CensoredRegression(LocationScaleFamily):
             missing = missing | ((lower <= entry) & numpy.isposinf(upper))
             lower = numpy.maximum(lower, entry)
         exact = upper == lower
-        width = since = None
+        width: Any = None
+        since: Any = None
         if self._times:
             length = numpy.where(exact | (lower <= 0) | numpy.isinf(upper), 1, upper - lower)
             width = numpy.log1p(length / numpy.where(lower > 0, lower, 1))
@@ -134,7 +135,7 @@ class CensoredRegression(LocationScaleFamily):
         wide = checked.traced or full or inside.any()
         if wide:
             width = numpy.where(inside, high - low if width is None else width, 1)
-        entered = None if entry is None else (~numpy.isneginf(entry) & ~missing)
+        entered: Any = None if entry is None else (~numpy.isneginf(entry) & ~missing)
         truncated = full or (entered is not None and (checked.traced or entered.any()))
         if truncated and entered is None:
             entry, since, entered = lower, lower, numpy.zeros(lower.shape, bool)
@@ -167,7 +168,7 @@ class CensoredRegression(LocationScaleFamily):
 
     # E-step
 
-    def log_density(self, eta: jax.Array, extras: tuple[jax.Array, ...], response: Responses) -> jax.Array:
+    def log_density(self, eta: jax.Array, extras: tuple[jax.Array, ...], response: Any) -> jax.Array:
         standard = self._standard
         inverse: Any = extras[0] if extras else jnp.ones((), eta.dtype)
         z = inverse * response.point - eta

@@ -68,7 +68,7 @@ class LeastSquares(RegressionFamily):
     # E-step
 
     def localize(self, params: Any, rows: Rows) -> Any:
-        return dataclasses.replace(self, frame=RegressionFrame(rows.origin, self.working(params, rows.origin)))
+        return dataclasses.replace(self, frame=RegressionFrame(rows.origin, self.working(params, rows.origin)))  # type: ignore[type-var]
 
     def bind(self, params: Any, mask: jax.Array, origin: Design) -> Any:
         del mask

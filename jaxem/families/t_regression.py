@@ -106,7 +106,8 @@ class TRegression(LeastSquares):
 
     def bind(self, params: TRegressionParams, mask: jax.Array, origin: Design) -> _Bound:
         dof = jnp.broadcast_to(params.dof, params.variance.shape)
-        return _Bound(*super().bind(params, mask, origin), dof[None])  # type: ignore[arg-type]
+        theta, user, variance = super().bind(params, mask, origin)
+        return _Bound(theta, user, variance, dof[None])
 
     def _distance(self, bound: _Bound, cells: Cells) -> tuple[jax.Array, jax.Array]:
         """Residuals and their squares in units of the variance."""

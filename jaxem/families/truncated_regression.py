@@ -58,7 +58,7 @@ class TruncatedRegression(LocationScaleFamily):
     def __post_init__(self):
         for name in ("lower", "upper"):
             limit = getattr(self, name)
-            if limit is not None and (not isinstance(limit, numbers.Real) or not np.isfinite(limit)):
+            if limit is not None and not (isinstance(limit, numbers.Real) and abs(float(limit)) < np.inf):
                 raise ValueError(f"{name}: found {limit!r}; give a finite number, or None for no limit.")
         if self.lower is None and self.upper is None:
             raise ValueError("lower, upper: found no limit; give one, or take LinearRegression.")
@@ -75,7 +75,8 @@ class TruncatedRegression(LocationScaleFamily):
     # data
 
     def respond(self, checked: Checked, full: bool) -> tuple[Any, Any, Any]:
-        y, inside = checked.y, checked.y
+        y: Any = checked.y
+        inside = y
         if not checked.traced:
             low, high = (np.full(len(y), np.nan if limit is None else limit) for limit in (self.lower, self.upper))
             bad = ((y < low) | (y > high))[:, None]
@@ -99,7 +100,7 @@ class TruncatedRegression(LocationScaleFamily):
 
     # E-step
 
-    def log_density(self, eta: jax.Array, extras: tuple[jax.Array, ...], response: Responses) -> jax.Array:
+    def log_density(self, eta: jax.Array, extras: tuple[jax.Array, ...], response: Any) -> jax.Array:
         (inverse,) = extras
         z = inverse * response.y - eta
         if response.since is None:

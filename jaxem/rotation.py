@@ -128,7 +128,7 @@ def promax(loadings: Any, *, power: float = 4, normalize: bool = True) -> Rotati
     target = first.loadings * np.abs(first.loadings) ** (power - 1)
     scale = np.abs(target).max(axis=0)
     if given.shape[1] == 1 or not (scale > 0).all():  # a factor without loadings turns nowhere
-        return first._replace(method="promax", names=names, **_cast(first, dtype))
+        return _finish(given, first.rotation, "promax", names, dtype)
     turn = np.linalg.lstsq(first.loadings, target / scale, rcond=None)[0]
     turn = turn * np.sqrt(np.diagonal(np.linalg.inv(turn.T @ turn)))
     return _finish(given, first.rotation @ turn, "promax", names, dtype)
@@ -271,12 +271,7 @@ def _finish(given: np.ndarray, turn: np.ndarray, method: str, names: Any, dtype:
     turn = turn[:, order] * np.where(turned[:, order].sum(axis=0) < 0, -1, 1)
     inverse = np.linalg.inv(turn)
     correlations = np.eye(len(turn)) if method not in OBLIQUE else inverse @ inverse.T
-    found = Rotation(given @ turn, turn, correlations, method, names)
-    return found._replace(**_cast(found, dtype))
-
-
-def _cast(found: Rotation, dtype: Any) -> dict[str, np.ndarray]:
-    return {name: getattr(found, name).astype(dtype) for name in ("loadings", "rotation", "correlations")}
+    return Rotation((given @ turn).astype(dtype), turn.astype(dtype), correlations.astype(dtype), method, names)
 
 
 def check_rotation(name: Any) -> str | None:

@@ -118,7 +118,7 @@ class FactorAnalysis(Single):
         mean, covariance = _scores(self.settle(params, rows), params, rows)
         if self.rotation is None:
             return FactorScores(mean, covariance)
-        back = np.linalg.inv(np.asarray(self.rotate(params).rotation, np.float64)).astype(np.asarray(mean).dtype)
+        back = jnp.asarray(np.linalg.inv(np.asarray(self.rotate(params).rotation, np.float64)), mean.dtype)
         return FactorScores(matmul(mean, back.T), matmul(matmul(back, covariance), back.T))
 
     def test(self, params: Any, data: Any) -> FactorTest:

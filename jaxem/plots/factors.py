@@ -96,7 +96,8 @@ def plot_scores(model: Any, params: Any, data: Any, ax: Axes | None = None, *, f
     a, b = factors
     for marker, chosen, label in (("o", shown & ~filled, "complete rows"), ("^", shown & filled, "rows with missing cells")):
         if chosen.any():
-            ax.scatter(mean[chosen, a], mean[chosen, b], s=12, marker=marker, color=COLOURS[0], alpha=0.6, linewidths=0, label=label)
+            style: dict[str, Any] = {"s": 12, "color": COLOURS[0], "alpha": 0.6, "linewidths": 0}
+            ax.scatter(mean[chosen, a], mean[chosen, b], marker=marker, label=label, **style)
     sharpest = covariance[np.argmin(np.trace(covariance, axis1=1, axis2=2))][np.ix_([a, b], [a, b])]
     ring = np.stack([np.cos(ANGLES), np.sin(ANGLES)])
     corner = mean[seen][:, [a, b]].min(axis=0) + np.sqrt(np.diagonal(sharpest))

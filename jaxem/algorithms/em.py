@@ -72,14 +72,15 @@ def guarded(model: Any, params: Any, target: Any, objective: jax.Array, data: An
         candidate = model.between(params, target, fraction)
         return candidate, model.localize(candidate, data).e_step(candidate, data)
 
-    def rejected(carry: tuple[Any, Expectation, jax.Array]) -> jax.Array:
+    def wanted(carry: tuple[Any, Expectation, jax.Array]) -> jax.Array:
         candidate, known, tried = carry
         worth = known.log_likelihood + model.log_prior(candidate)
-        return ~(worth >= objective - slack) & (tried <= HALVINGS)
+        return (tried == 0) | (~(worth >= objective - slack) & (tried <= HALVINGS))
 
     def halve(carry: tuple[Any, Expectation, jax.Array]) -> tuple[Any, Expectation, jax.Array]:
         tried = carry[2]
         return *attempt(0.5**tried.astype(objective.dtype)), tried + 1
 
-    first = *attempt(jnp.ones((), objective.dtype)), jnp.ones((), jnp.int32)
-    return jax.lax.while_loop(rejected, halve, first)
+    # the first attempt is the loop's too, so that the E-step is compiled once
+    start = jax.tree.map(lambda found: jnp.zeros(found.shape, found.dtype), jax.eval_shape(attempt, jnp.ones((), objective.dtype)))
+    return jax.lax.while_loop(wanted, halve, (*start, jnp.zeros((), jnp.int32)))

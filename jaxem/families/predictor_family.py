@@ -88,10 +88,13 @@ class PredictorFamily(RegressionFamily):
     def sums(self, bound: Bound, cells: Cells, r: jax.Array) -> Raw:
         r = r if cells.present is None else r * cells.present
 
+        return predictor.sums(self._density(cells), bound.theta, cells.design, cells.offset, r)
+
+    def _density(self, cells: Cells) -> predictor.Elementwise:
         def density(eta: jax.Array, *extras: jax.Array) -> jax.Array:
             return self.log_density(eta, extras, cells.response)
 
-        return predictor.sums(density, bound.theta, cells.design, cells.offset, r)
+        return density
 
     def finish(self, bound: Bound, raw: Raw, origin: Design) -> Expansion:
         expansion = predictor.collect(raw)
@@ -138,20 +141,20 @@ class PredictorFamily(RegressionFamily):
         """
         cells = jax.tree.map(lambda leaf: leaf.T[None], rows.pilot_cells)
         bound = self.bind(params, jnp.ones((1, 1), bool), rows.origin)
-        weights = rows.pilot_weights
+        seen = jnp.ones_like(rows.pilot_weights) if cells.present is None else cells.present[0, 0]
+        weights = rows.pilot_weights * seen
         total = jnp.where(rows.informative, rows.weights, 0).sum()
         weights = weights * total / jnp.where(weights.sum() > 0, weights.sum(), 1)
-        k, m = bound.theta.shape[1:]
-        raw = self.sums(bound, cells, jnp.broadcast_to(weights, (1, k, len(weights))))
-        curvature = predictor.collect(raw).curvature
-        q = cells.design.shape[1]
+        k, q = bound.theta.shape[1], cells.design.shape[1]
+        r = jnp.broadcast_to(weights, (1, k, len(weights)))
+        curvature = predictor.information(self._density(cells), bound.theta, cells.design, cells.offset, r)[0]
         diagonal = jnp.abs(jnp.diagonal(curvature, axis1=-2, axis2=-1))
         root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
         scaled = curvature / (root[:, :, None] * root[:, None, :])
         eps = jnp.finfo(curvature.dtype).eps
-        inverse = invert_lower(cholesky(scaled + 8 * m * eps * jnp.eye(m, dtype=curvature.dtype)))
+        inverse = invert_lower(cholesky(scaled + 8 * q * eps * jnp.eye(q, dtype=curvature.dtype)))
         error = jnp.sqrt((inverse * inverse).sum(-2)) / root
-        error = jnp.where(jnp.isfinite(error) & (diagonal > 0), error, jnp.inf)[:, :q]
+        error = jnp.where(jnp.isfinite(error) & (diagonal > 0), error, jnp.inf)
         size = jnp.abs(bound.theta[0, :, :q])
         far = size * jnp.abs(cells.design[0]).max(-1) > FAR
         return (far & (size < VAGUE * error)).any(-1)

@@ -84,6 +84,13 @@ def sums(f: Elementwise, theta: jax.Array, design: jax.Array, offset: Any, r: ja
     )
 
 
+def information(f: Elementwise, theta: jax.Array, design: jax.Array, offset: Any, r: jax.Array) -> jax.Array:
+    """(c, K, q, q) sum of -r f_{eta, eta} v v' alone: the curvature in the coefficients."""
+    arguments = (predictor(theta, design, offset), *extras_of(theta, design.shape[1]))
+    values = _along(_along(f, 0), 0)(*arguments)
+    return grams(design, -jnp.where(r != 0, r * values, 0))
+
+
 def predictor(theta: jax.Array, design: jax.Array, offset: Any) -> jax.Array:
     """(c, K, b) the linear predictor."""
     eta = matmul(theta[..., : design.shape[1]], design)

@@ -158,6 +158,7 @@ def _patterns(model: Any, params: Any, rows: Any) -> str:
 
 
 MIXED = ("components",)
+FACTORED = ("rotation", "covariance_of")
 MODELS: dict[str, Model] = {
     "gaussian-mixture": Model(
         "mixture of Gaussians; missing cells are allowed", _mixture(_gaussian), needs=MIXED, takes=("covariance", "prior")
@@ -174,10 +175,10 @@ MODELS: dict[str, Model] = {
     "student-t": Model("one multivariate t: a Gaussian that outliers cannot move", _single("student-t"), takes=()),
     "student-t-mixture": Model("mixture of multivariate t", _mixture(lambda o: family_named("student-t", o)), needs=MIXED),
     "factor-analysis": Model(
-        "factor analysis with q factors", _factors("FactorAnalysis"), needs=("factors",), takes=("rotation",), tells=_about_factors
+        "factor analysis with q factors", _factors("FactorAnalysis"), needs=("factors",), takes=FACTORED, tells=_about_factors
     ),
     "probabilistic-pca": Model(
-        "probabilistic principal component analysis", _factors("ProbabilisticPCA"), needs=("factors",), takes=("rotation",),
+        "probabilistic principal component analysis", _factors("ProbabilisticPCA"), needs=("factors",), takes=FACTORED,
         tells=_about_factors,
     ),
     "mixture-of-factor-analysers": Model(

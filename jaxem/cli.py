@@ -125,6 +125,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--family", metavar="NAME", help="what a row looks like given its component")
     add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
     add("--factors", type=_whole(1), metavar="Q", help="number of factors")
+    add("--covariance-of", type=_whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
     add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
     add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
     add("--left", type=_limit, metavar="L", help="lower limit of the response (default: 0 where --right is not given)")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxem.catalogue import MODELS, CommandError, flag
-from jaxem.inputs import Interval, Regression
+from jaxem.inputs import Interval, Regression, from_covariance
 from jaxem.tables import Table
 
 NAMED = ("columns", "covariates", "gate")  # options that name several columns
@@ -28,6 +28,8 @@ def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]
     if kind == "any":
         timed = options.time is not None or options.lower_column is not None
         kind = "interval" if timed else "regression" if options.response is not None else "matrix"
+    if getattr(options, "covariance_of", None) is not None:
+        return source.covariance()
     if kind in ("matrix", "labels"):
         return source.matrix(labels=kind == "labels"), weights
     if kind == "interval":
@@ -90,6 +92,19 @@ class _Source:
             else:
                 found[name] = values
         return pandas.DataFrame(found)
+
+    def covariance(self) -> tuple[Any, np.ndarray]:
+        """Weighted rows that have the covariance in the table, whose lines stand for its columns in the same order."""
+        import pandas
+
+        options = self.options
+        if options.columns is not None or options.weights is not None:
+            raise CommandError("--covariance-of: takes the whole matrix, without row weights; leave out --columns and --weights")
+        found = {name: values for name in self.table.names if (values := self.table.numbers(name)) is not None}
+        try:
+            return from_covariance(pandas.DataFrame(found), options.covariance_of)
+        except (TypeError, ValueError) as error:
+            raise CommandError(f"{options.data}: {error}") from error
 
     def regression(self, y: Any) -> Regression:
         options = self.options

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -345,6 +346,23 @@ def run_model(name, options, sheet, folder, capsys):
     assert f"{document['log_likelihood']:.4f} with {document['n_parameters']} free parameters" in out
     assert document["command_model"] == name
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_factor_analysis_of_a_correlation_matrix(tmp_path, capsys):
+    reference, output = Path(__file__).parent / "reference" / "factor_ability", tmp_path / "fit.json"
+    expected = json.loads((reference / "expected.json").read_text())
+    options = ["--model", "factor-analysis", "--factors", "2", "--rotation", "oblimin", "--covariance-of", str(expected["n_obs"])]
+    assert cli.main(["fit", str(reference / "data.csv"), *options, "--output", str(output)]) == 0
+    told = capsys.readouterr().out
+    assert "correlation with factor 0" in told
+    assert "chi-squared 6.1066 on 4 degrees of freedom, p = 0.1913" in told
+    written = json.loads(output.read_text())
+    assert written["log_likelihood"] == pytest.approx(expected["fits"][1]["logLik"], abs=1e-4)
+    assert written["columns"] == expected["variables"]
+    assert written["n"] == 112
+    loadings, corr = (np.array(written["rotated"][name]) for name in ("loadings", "correlations"))
+    implied = loadings @ corr @ loadings.T + np.diag(written["params"]["uniquenesses"])
+    assert implied == pytest.approx(np.array(expected["fits"][1]["implied_correlation"]), abs=1e-3)
 
 
 def test_every_model_is_tested():

@@ -37,49 +37,58 @@ def move(expansion: Expansion, shift: jax.Array) -> Expansion:
     return Expansion(value + ((gradient - 0.5 * moved) * shift).sum(), gradient - moved, curvature)
 
 
-def where_possible(density: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The same log-density (params, z, *row) -> (), whose derivatives are 0 where it is -inf.
+def joint_of_rows(density: Callable[..., jax.Array], n_states: int) -> Callable[..., jax.Array]:
+    """(params, *rows) -> (K, n) from a log-density (params, z, *row) -> (); derivatives are 0 where it is -inf.
 
-    What a state cannot produce has no share in any sum, but the derivative of log 0 would make NaN of it: 0 times infinity.
-    So the gradient is formed and cleaned before anything is multiplied by it.
+    What a state cannot produce has no share in any sum, but the derivative of log 0 would make NaN of it: 0 times infinity. So
+    derivatives are taken of a possible state of the row instead, or of another row where there is none, and then dropped.
     """
 
+    def at(params: Any, states: jax.Array, rows: Any, along: int | None) -> jax.Array:
+        """States (K,) shared by all rows, or (K, n) where `along` is 0."""
+        one = jax.vmap(lambda z, row: density(params, z, *row), (along, 0))
+        return jax.vmap(one, (0, None))(states, rows)
+
     @jax.custom_jvp
-    def value(params: Any, z: jax.Array, *row: Any) -> jax.Array:
-        return density(params, z, *row)
+    def value(params: Any, *rows: Any) -> jax.Array:
+        return at(params, jnp.arange(n_states), rows, None)
 
     @value.defjvp
     def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        params, z, *row = primals
-        found = value(params, z, *row)  # so that its own derivatives, in turn, are taken here
-        slopes = jax.grad(lambda params, row: density(params, z, *row), (0, 1), allow_int=True)(params, row)
-        total = jnp.zeros_like(found)
-        for slope, tangent in zip(jax.tree.leaves(slopes), jax.tree.leaves((tangents[0], list(tangents[2:]))), strict=True):
-            if slope.dtype != jax.dtypes.float0:
-                total = total + (jnp.where(jnp.isneginf(found), 0, slope) * tangent).sum()
-        return found, total
+        found = value(*primals)
+        known = ~jnp.isneginf(found)
+
+        def plain() -> jax.Array:
+            return jax.jvp(lambda params, *rows: at(params, jnp.arange(n_states), rows, None), primals, tangents)[1]
+
+        def careful() -> jax.Array:
+            sound = known.any(axis=0)
+            place = jnp.where(sound, jnp.arange(sound.size), jnp.argmax(sound))
+            states = jnp.where(known, jnp.arange(n_states)[:, None], jnp.argmax(known, axis=0))[:, place]
+
+            def instead(params: Any, *rows: Any) -> jax.Array:
+                return at(params, states, jax.tree.map(lambda leaf: leaf[place], rows), 0)
+
+            return jnp.where(known, jax.jvp(instead, primals, tangents)[1], 0)
+
+        return found, jax.lax.cond(known.all(), plain, careful)
 
     return value
 
 
-def expand(density: Callable[..., jax.Array], vector: jax.Array, edge: jax.Array, r: jax.Array, *rows: Any) -> Expansion:
-    """Expansion of sum r_zi density(u, z, row_i) about `vector` (m,); r (K, b), leaves of rows (b, ...).
-
-    Derivatives are taken row by row and state by state, because where r is 0 (a state is impossible) they may be anything.
-    Those in coordinates at the `edge` are 0.
-    """
-    each = jax.vmap(jax.value_and_grad(density), (None, None, *(0 for _ in rows)))
-    every = jax.vmap(each, (None, 0, *(None for _ in rows)))
+def expand(density: Callable[[jax.Array], jax.Array], vector: jax.Array, edge: jax.Array, r: jax.Array) -> Expansion:
+    """Expansion of sum r density(u) about `vector` (m,), r and densities (K, n); coordinates at the `edge` are left out."""
     counted = r != 0
 
-    def total(u: jax.Array) -> tuple[jax.Array, Any]:
-        value, gradient = every(u, jnp.arange(r.shape[0]), *rows)
-        value = jnp.where(counted, r * jnp.where(counted, value, 0), 0).sum()
-        known = counted[..., None]
-        gradient = jnp.where(known, r[..., None] * jnp.where(known, gradient, 0), 0).sum(axis=(0, 1))
+    def total(u: jax.Array) -> jax.Array:
+        found = density(u)
+        return jnp.where(counted, r * jnp.where(counted, found, 0), 0).sum()
+
+    def both(u: jax.Array) -> tuple[jax.Array, Any]:
+        value, gradient = jax.value_and_grad(total)(u)
         return gradient, (value, gradient)
 
-    hessian, (value, gradient) = jax.jacfwd(total, has_aux=True)(vector)
+    hessian, (value, gradient) = jax.jacfwd(both, has_aux=True)(vector)
     curvature = -0.5 * (hessian + hessian.T)
     return Expansion(value, jnp.where(edge, 0, gradient), jnp.where(edge | edge[:, None], 0, curvature))
 

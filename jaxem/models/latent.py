@@ -21,7 +21,7 @@ from jaxem.models.latent_inputs import check_functions, plain_domains, read_rows
 from jaxem.models.mixture import softmax
 from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
-from jaxem.working import Expansion, expand, from_working, move, newton_step, where_possible, working, working_size
+from jaxem.working import Expansion, expand, from_working, joint_of_rows, move, newton_step, working, working_size
 
 CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
@@ -191,29 +191,31 @@ class Latent(Model):
         edge = ~jnp.isfinite(vector)
         return jax.tree.map(lambda leaf: leaf[None], Bound(params, jnp.where(edge, 0, vector), edge, origin))
 
-    def _joint(self, params: Any, dtype: Any, *row: Any) -> jax.Array:
-        """(K,) joint log-densities of one row."""
-        density = where_possible(lambda params, z, *row: jnp.asarray(self.log_joint(params, z, *row), dtype))
-        return jax.vmap(lambda z: density(params, z, *row))(jnp.arange(self.n_states))
+    def _joint(self, params: Any, dtype: Any, rows: Any) -> jax.Array:
+        """(K, n) joint log-densities of rows, leaves (n, *event)."""
+
+        def density(params: Any, z: jax.Array, *row: Any) -> jax.Array:
+            return jnp.asarray(self.log_joint(params, z, *row), dtype)
+
+        return joint_of_rows(density, self.n_states)(params, *rows)
 
     def log_prob(self, bound: Bound, cells: Any) -> jax.Array:
         """(c, K, b) joint log-densities."""
         params = jax.tree.map(lambda leaf: leaf[0], bound.params)
-        each = jax.vmap(jax.vmap(partial(self._joint, params, bound.vector.dtype)))
-        return jnp.moveaxis(each(*told(bound.slots, cells)), -1, 1)
+        c, _, b = jax.tree.leaves(cells)[0].shape
+        found = self._joint(params, bound.vector.dtype, told(bound.slots, cells))
+        return jnp.moveaxis(found.reshape(self.n_states, c, b), 0, 1)
 
     def sums(self, bound: Bound, cells: Any, r: jax.Array) -> LatentStatistics:
-        """Declared statistics and the expansion about the bound params, group by group."""
+        """Declared statistics, and the expansion about the bound params, of all groups together; leaves lead with 1."""
         rows = told(bound.slots, cells)
-        declared = expansion = None
-        if self.statistics is not None:
-            declared = jax.vmap(self._declared)(r, *rows)
-        if self.expected is None:
-            expansion = jax.vmap(partial(self._expand, bound))(r, *rows)
-        return LatentStatistics(declared, expansion)
+        r = jnp.moveaxis(r, 1, 0).reshape(self.n_states, -1)
+        declared = None if self.statistics is None else self._declared(r, *rows)
+        expansion = self._expand(bound, r, rows) if self.expected is None else None
+        return jax.tree.map(lambda leaf: leaf[None], LatentStatistics(declared, expansion))
 
     def _declared(self, r: jax.Array, *rows: Any) -> Any:
-        """Sums of the declared statistics over b rows; r (K, b)."""
+        """Sums of the declared statistics over rows; r (K, n)."""
         function: Any = self.statistics
         each = jax.vmap(jax.vmap(function, (None, *(0 for _ in rows))), (0, *(None for _ in rows)))
 
@@ -223,16 +225,15 @@ class Latent(Model):
 
         return jax.tree.map(add, each(jnp.arange(self.n_states), *rows))
 
-    def _expand(self, bound: Bound, r: jax.Array, *rows: Any) -> Expansion:
-        """The expansion of b rows about the bound params; r (K, b)."""
+    def _expand(self, bound: Bound, r: jax.Array, rows: Any) -> Expansion:
+        """The expansion of sum r log_joint about the bound params; r (K, n). Infinite coordinates stay where they are."""
         vector, edge = bound.vector[0], bound.edge[0]
         outside = jax.lax.stop_gradient(working(self.domains, jax.tree.map(lambda leaf: leaf[0], bound.params)))
 
-        def density(u: jax.Array, z: jax.Array, *one: Any) -> jax.Array:
-            params = from_working(self.domains, self.shapes, jnp.where(edge, outside, u))  # infinite coordinates stay
-            return jnp.asarray(self.log_joint(params, z, *one), u.dtype)
+        def density(u: jax.Array) -> jax.Array:
+            return self._joint(from_working(self.domains, self.shapes, jnp.where(edge, outside, u)), u.dtype, rows)
 
-        return expand(density, vector, edge, r, *rows)
+        return expand(density, vector, edge, r)
 
     def finish(self, bound: Bound, raw: LatentStatistics, origin: Any) -> LatentStatistics:
         """Sums over groups, expanded about the frame."""

@@ -78,11 +78,11 @@ def read_rows(data: Any, missing: bool) -> Table:
 
 
 def told(slots: Any, cells: Cells) -> tuple[Any, ...]:
-    """(row,) or (row, observed) of a block: trees like a row with leaves (c, b, *event)."""
+    """(row,) or (row, observed) of a block: trees like a row with leaves (c b, *event)."""
 
     def shape(slot: Slot, cell: jax.Array) -> jax.Array:
         cell = jnp.moveaxis(cell, 1, -1)
-        return cell.reshape(*cell.shape[:2], *slot.event.shape[1:])
+        return cell.reshape(cell.shape[0] * cell.shape[1], *slot.event.shape[1:])
 
     parts = (cells.value,) if cells.observed is None else (cells.value, cells.observed)
     return tuple(jax.tree.map(shape, slots, part, is_leaf=lambda leaf: isinstance(leaf, Slot)) for part in parts)

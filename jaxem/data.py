@@ -202,7 +202,7 @@ def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, 
     ]
     has_missing = any(rows.has_missing for rows in each)
     flaw = next((f"datasets[{number}]: {table.flaw}" for number, table in enumerate(tables) if table.flaw), None)
-    same = {"has_missing": has_missing, "columns": None, "labels": None, "gate_columns": None, "flaw": flaw}
+    same: dict[str, Any] = {"has_missing": has_missing, "columns": None, "labels": None, "gate_columns": None, "flaw": flaw}
     each = [dataclasses.replace(rows, **same) for rows in each]
     rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
     padded = np.stack([np.pad(own, (0, length - len(own))) for own in weights])

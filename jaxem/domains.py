@@ -322,13 +322,13 @@ class Loadings(Domain):
 
     def unconstrain(self, x):
         form = lower_form(x)
-        diagonal = jnp.eye(*x.shape[-2:], dtype=bool)
+        diagonal = jnp.eye(x.shape[-2], x.shape[-1], dtype=bool)
         coordinates = jnp.where(diagonal, jnp.log(jnp.where(diagonal, form, 1)), form)
         return coordinates[(..., *np.tril_indices(x.shape[-2], 0, x.shape[-1]))]
 
     def constrain(self, u, event):
         form = jnp.zeros(u.shape[:-1] + event, u.dtype).at[(..., *np.tril_indices(event[0], 0, event[1]))].set(u)
-        diagonal = jnp.eye(*event, dtype=bool)
+        diagonal = jnp.eye(event[0], event[1], dtype=bool)
         return jnp.where(diagonal, jnp.exp(jnp.where(diagonal, form, 0)), form)
 
 

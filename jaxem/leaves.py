@@ -197,7 +197,8 @@ def has_ellipses(model: Any, params: Any) -> bool:
     return len(spread.shape) == 3 or _scale_matrices(inner) is not None
 
 
-PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull", "PCA")  # words that keep their capital
+# words that keep their capital
+PROPER = ("Gaussian", "Poisson", "Bernoulli", "Student", "Mises", "Fisher", "Markov", "Weibull", "PCA")
 
 
 def words_of(thing: Any) -> str:

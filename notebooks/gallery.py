@@ -54,7 +54,7 @@ def show(model, data, restarts=10, weights=None):
 
 # %%
 faithful, _ = load("gmm_old_faithful")
-show(Mixture(jaxem.Gaussian("tied"), 3), faithful);
+show(Mixture(jaxem.Gaussian("tied"), 3), faithful)
 
 # %% [markdown]
 # ## Gaussian cells that are only known to lie in an interval: times in two treatments
@@ -65,7 +65,7 @@ show(Mixture(jaxem.Gaussian("tied"), 3), faithful);
 cosmesis, known = load("interval_regression_breast_cosmesis")
 with np.errstate(divide="ignore"):  # the log of 0 is -Inf: it may have happened at any time before
     lower, upper = (np.log(cosmesis[side].to_numpy(float)) for side in ("left", "right"))
-show(Single(jaxem.Gaussian()), Interval(lower[:, None], upper[:, None]));
+show(Single(jaxem.Gaussian()), Interval(lower[:, None], upper[:, None]))
 
 # %% [markdown]
 # ## Student t: record times of Scottish hill races
@@ -82,7 +82,7 @@ assert abs(float(fitted.log_likelihood) - known["logLik"]) < 1e-4
 
 # %%
 lsat, _ = load("irt_2pl_lsat6")
-show(Mixture(jaxem.Bernoulli(), 2), lsat);
+show(Mixture(jaxem.Bernoulli(), 2), lsat)
 
 # %% [markdown]
 # ## Categorical, latent class analysis: seven pathologists read 118 slides
@@ -116,14 +116,14 @@ assert fitted.log_likelihood > fit(Single(jaxem.Poisson()), counts).log_likeliho
 
 # %%
 times, _ = load("hmm_gaussian_speed_rt")
-show(Mixture(jaxem.Gamma(), 2), np.exp(times));
+show(Mixture(jaxem.Gamma(), 2), np.exp(times))
 
 # %% [markdown]
 # ## Exponential: what firms spend on research
 
 # %%
 patents, _ = load("mixture_experts_patent")
-show(Mixture(jaxem.Exponential(), 2), patents[["RDS"]]);
+show(Mixture(jaxem.Exponential(), 2), patents[["RDS"]])
 
 # %% [markdown]
 # ## von Mises-Fisher: where the earth quakes near Fiji, as directions from its centre
@@ -134,7 +134,7 @@ latitude, longitude = np.radians(quakes["lat"].to_numpy()), np.radians(quakes["l
 directions = np.column_stack(
     [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
 )
-show(Mixture(jaxem.VonMisesFisher(), 2), directions);
+show(Mixture(jaxem.VonMisesFisher(), 2), directions)
 
 # %% [markdown]
 # ## Mixture of linear regressions: how musicians tune a stretched octave
@@ -157,7 +157,7 @@ fitted = show(Single(jaxem.TRegression()), Regression(stackloss["stack.loss"], s
 # %%
 affairs, known = load("tobit_affairs")
 about = affairs[["age", "yearsmarried", "religiousness", "occupation", "rating"]]
-show(Single(jaxem.LogisticRegression()), Regression((affairs["affairs"] > 0).astype(float), about));
+show(Single(jaxem.LogisticRegression()), Regression((affairs["affairs"] > 0).astype(float), about))
 
 # %% [markdown]
 # ## Censored regression: how many, where 0 stands for everything below (Tobit)
@@ -172,7 +172,7 @@ assert abs(float(fitted.log_likelihood) - known["logLik"]) < 1e-4
 # %%
 treated = (cosmesis["treatment"] == "RadChem").astype(float).to_frame("RadChem")
 times = Regression(Interval(cosmesis["left"].to_numpy(float), cosmesis["right"].to_numpy(float)), treated)
-show(Single(jaxem.CensoredRegression("weibull")), times);
+show(Single(jaxem.CensoredRegression("weibull")), times)
 
 # %% [markdown]
 # ## Truncated regression: hours of the women who work
@@ -214,7 +214,7 @@ assert abs(float(fitted.log_likelihood) - known["fits"][1]["logLik"]) < 1e-5
 # ## Mixture of factor analysers
 
 # %%
-show(Mixture(jaxem.FactorGaussian(1), 3), iris.select_dtypes("number"));
+show(Mixture(jaxem.FactorGaussian(1), 3), iris.select_dtypes("number"))
 
 # %% [markdown]
 # ## Mixed columns in one mixture: numbers, counts and categories
@@ -226,4 +226,4 @@ mixed = {
     "answers": affairs[["gender", "children"]],
 }
 family = jaxem.Product(numbers=jaxem.Gaussian(), count=jaxem.Poisson(), answers=jaxem.Categorical())
-show(Mixture(family, 3), mixed);
+show(Mixture(family, 3), mixed)

@@ -66,7 +66,8 @@ def test_patterns_with_weights():
     np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-9)
     p, shares = np.asarray(rows.params.components.probabilities), np.asarray(rows.params.weights)
     expected = counts.sum() * sum(
-        share * np.prod([own[j, patterns[:, j].astype(int)] for j in range(4)], axis=0) for own, share in zip(p, shares, strict=True)
+        share * np.prod([own[j, patterns[:, j].astype(int)] for j in range(4)], axis=0)
+        for own, share in zip(p, shares, strict=True)
     )
     assert abs(ours.g2 - 2 * (counts * np.log(counts / expected)).sum()) < 1e-8
     from scipy import stats

@@ -4,8 +4,8 @@ The log-likelihood of a factor model given a covariance S is, up to constants, -
 
     F(L, Psi) = log|L L' + Psi| + tr((L L' + Psi)^-1 S).
 
-Given Psi, the best L is Psi^1/2 U (T - 1)^1/2, with T the q largest eigenvalues t_j of Psi^-1/2 S Psi^-1/2 that exceed 1 and U their
-eigenvectors u_j (Lawley 1940). What is left is a function of x = log diag(Psi) alone, a problem of size d (Joereskog 1967):
+Given Psi, the best L is Psi^1/2 U (T - 1)^1/2, with T the q largest eigenvalues t_j of Psi^-1/2 S Psi^-1/2 that exceed 1 and U
+their eigenvectors u_j (Lawley 1940). What is left is a function of x = log diag(Psi) alone, a problem of size d (Joereskog 1967):
 
     F(x) = sum_i x_i + sum_{j in a} (log t_j + 1) + sum_{j in b} t_j,      dF/dx_i = sum_{j in b} (1 - t_j) u_ij^2,
 

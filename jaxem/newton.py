@@ -71,23 +71,33 @@ def ascend(objective: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax
 
 
 def damped_step(gradient: jax.Array, information: jax.Array) -> jax.Array:
-    """(I + damping D)^-1 g for (..., p) gradients and (..., p, p) information, D its diagonal: always a direction of ascent.
+    """I^-1 g for gradients (..., m) and symmetric information (..., m, m); (I + damping D)^-1 g where I is not positive definite.
 
-    The least of a few dampings (0 first) with which the matrix is positive definite; 0 where none is.
+    D holds the sizes of I's diagonal and damping is the least of a ladder that makes the matrix positive definite, so that the
+    step is one of ascent (Levenberg 1944; Marquardt 1963). Zero rows of I and g give zeros, as does what is not finite.
     """
-    p = gradient.shape[-1]
+    m = information.shape[-1]
+    if m == 0:
+        return gradient
+    eps = jnp.finfo(information.dtype).eps
     diagonal = jnp.abs(jnp.diagonal(information, axis1=-2, axis2=-1))
-    top = diagonal.max(axis=-1, keepdims=True)
-    eps = jnp.finfo(gradient.dtype).eps
-    root = jnp.sqrt(jnp.maximum(diagonal, eps * top) + jnp.finfo(gradient.dtype).tiny)
+    largest = jnp.abs(information).max((-2, -1), keepdims=False)[..., None]
+    scale = jnp.maximum(diagonal, eps * largest)
+    root = jnp.sqrt(jnp.where(scale > 0, scale, 1))
     scaled = information / (root[..., :, None] * root[..., None, :])
-    dampings = jnp.asarray([0, eps**0.5, eps**0.25, 0.1, 1, 10, 1e3], gradient.dtype)
-    lifted = scaled[..., None, :, :] + dampings[:, None, None] * jnp.eye(p, dtype=gradient.dtype)
-    factor = cholesky(lifted)
+    bound = 1 + jnp.abs(scaled).sum(-1).max(-1)  # Gershgorin: from here all eigenvalues are positive
+    ladder = jnp.asarray([0.0, 64 * m * float(eps), 1e-3, 1e-2, 1e-1], information.dtype)
+    ladder = jnp.moveaxis(jnp.broadcast_to(ladder, (*bound.shape, len(ladder))), -1, 0)
+    ladder = jnp.concatenate([ladder, jnp.stack([0.3 * bound, bound])])
+    factor = cholesky(scaled + ladder[..., None, None] * jnp.eye(m, dtype=information.dtype))
     pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
-    sound = jnp.isfinite(factor).all((-2, -1)) & (pivots**2 > 8 * p * eps).all(-1)
-    chosen = jnp.argmax(sound, axis=-1)
-    safe = jnp.where(sound[..., None, None], factor, jnp.eye(p, dtype=gradient.dtype))
-    inverse = invert_lower(jnp.take_along_axis(safe, chosen[..., None, None, None], axis=-3)[..., 0, :, :])
-    step = apply(transpose(inverse), apply(inverse, gradient / root)) / root
-    return jnp.where(sound.any(-1, keepdims=True), step, 0)
+    sound = jnp.where(jnp.isfinite(factor).all((-2, -1)), pivots.min(-1), 0) > jnp.sqrt(8 * m * eps)
+    sound = sound.at[-1].set(True)
+    chosen = jnp.argmax(sound, axis=0)
+    factor = jnp.take_along_axis(factor, chosen[None, ..., None, None], axis=0)[0]
+    # what is not finite even so, for instance information that is not finite itself, moves nothing
+    finite = jnp.isfinite(factor).all((-2, -1))
+    factor = jnp.where(finite[..., None, None], factor, jnp.eye(m, dtype=information.dtype))
+    inverse = invert_lower(factor)
+    out = apply(transpose(inverse), apply(inverse, gradient / root)) / root
+    return jnp.where(finite[..., None] & jnp.isfinite(out), out, 0)

@@ -154,6 +154,12 @@ class CensoredRegression(LocationScaleFamily):
         plain = numpy.where(missing, np.nan, point).astype(dtype)
         return cells, plain, bool(full or (not checked.traced and (wide or truncated)))
 
+    def hopeless(self, response: Responses, seen: np.ndarray) -> str | None:
+        for side, kind in (("left", LEFT), ("right", RIGHT)):
+            if seen.any() and (response.kind[seen] == kind).all():
+                return f"y: every response is {side}-censored, so that the likelihood has no maximum; give some that are not."
+        return None
+
     def shift(self, response: Responses, by: Any) -> Responses:
         entry = None if response.entry is None else response.entry - by
         return response._replace(point=response.point - by, entry=entry)

@@ -14,8 +14,10 @@ from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.regression_family import Cells, RegressionFamily, plain_structure
 from jaxem.kernels.dense import LOG_2PI
-from jaxem.kernels.design import Design, damped_solve, grams
+from jaxem.kernels.design import Design, grams
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
+from jaxem.model import Remark
+from jaxem.newton import damped_step
 from jaxem.priors import NormalInverseGamma
 
 
@@ -141,7 +143,7 @@ class LeastSquares(RegressionFamily):
             cross = cross - matmul(off * precision, to_user)
             total = total + (precision * off * off).sum(-1) + prior.scale
             extra = prior.dof + 2 + (precision > 0).sum()
-        away = damped_solve(gram, cross)
+        away = damped_step(cross, gram)
         left = total - ((2 * cross - apply(gram, away)) * away).sum(-1)
         # what rounding has eaten in a step that explains nearly all is found by the next one, whose residuals are its own
         left = jnp.maximum(left, 8 * jnp.finfo(left.dtype).eps * total)
@@ -167,8 +169,16 @@ class LeastSquares(RegressionFamily):
 
     def degenerate(self, params: Any, rows: Rows) -> jax.Array:
         """A state has collapsed where its errors are lost in the rounding of the responses and of what predicts them."""
+        return self._exact(params, rows, 8.0)
+
+    def _exact(self, params: Any, rows: Rows, times: float) -> jax.Array:
+        """(K,) bool: whether the errors are no more than so many times rounding."""
         size = jnp.square(self.reach(params, rows)) + jnp.square(rows.origin.centre)
-        return ~(params.variance > (8 * jnp.finfo(rows.dtype).eps) ** 2 * size)
+        return ~(params.variance > (times * jnp.finfo(rows.dtype).eps) ** 2 * size)
+
+    def remarks(self, params: Any, rows: Rows) -> list[Remark]:
+        fitted = np.flatnonzero(np.asarray(self._exact(params, rows, 64.0)))
+        return [Remark(int(k), "the responses are fitted exactly: the variance has no maximum above 0.") for k in fitted]
 
     def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         """1 + how many standard deviations the terms of a residual have."""

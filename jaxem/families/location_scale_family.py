@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.data import Rows
 from jaxem.families.predictor_family import PredictorFamily
 from jaxem.kernels import location_scale
 from jaxem.kernels.design import Design
+from jaxem.model import Remark
 
 
 class LocationScaleFamily(PredictorFamily):
@@ -18,6 +20,7 @@ class LocationScaleFamily(PredictorFamily):
     scale is 1. `log_density` is told eta / scale and 1 / scale.
     """
 
+    escape = "they lie where hardly any response can, as where nearly all are censored"
     squared: bool = False  # whether the last leaf is a variance
 
     def scale_of(self, params: Any) -> jax.Array:
@@ -48,7 +51,21 @@ class LocationScaleFamily(PredictorFamily):
     def degenerate(self, params: Any, rows: Rows) -> jax.Array:
         """States whose errors are lost in rounding, or whose coefficients run away, as where all responses are censored."""
         away, scale = self.runaway(params, rows), self.scale_of(params)
-        return away if scale.ndim > 1 else away | self.collapsed(params, scale, rows)
+        return away if scale.ndim > 1 else away | self._exact(params, scale, rows)
+
+    def _exact(self, params: Any, scale: jax.Array, rows: Rows, sooner: float = 1.0) -> jax.Array:
+        """(K,) bool: whether the errors are lost in rounding. Second derivatives lose the square of scale / size."""
+        reach, eps = self.reach(params, rows), jnp.finfo(rows.dtype).eps
+        return ~(scale > sooner * jnp.maximum(4 * jnp.sqrt(eps) * reach, eps * jnp.abs(rows.origin.centre)))
+
+    def remarks(self, params: Any, rows: Rows) -> list[Remark]:
+        scale = self.scale_of(params)
+        out = super().remarks(params, rows)
+        if scale.ndim == 1:
+            fitted = np.flatnonzero(np.asarray(self._exact(params, scale, rows, 8.0)))
+            sentence = "the responses are fitted exactly: the scale of the errors has no maximum above 0."
+            out += [Remark(int(k), sentence) for k in fitted]
+        return out
 
     def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         reach, scale = self.reach(params, rows), self.scale_of(params)

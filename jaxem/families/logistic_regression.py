@@ -41,6 +41,7 @@ class LogisticRegression(PredictorFamily):
     frame: PredictorFrame | None = None
 
     centred = False
+    escape = "a hyperplane separates the responses 0 and 1, wholly or in part, and the maximum is at infinity; give a NormalPrior"
     prior_type = NormalPrior
 
     @property

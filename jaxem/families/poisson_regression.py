@@ -51,6 +51,7 @@ class PoissonRegression(PredictorFamily):
     frame: PredictorFrame | None = None
 
     centred = False
+    escape = "all counts beyond some value of the covariates are 0, and the maximum is at infinity; give a NormalPrior"
     prior_type = NormalPrior
 
     @property

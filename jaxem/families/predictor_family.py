@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.data import Rows
 from jaxem.families.regression_family import Cells, RegressionFamily
 from jaxem.kernels import predictor
-from jaxem.kernels.design import Design, damped_solve
+from jaxem.kernels.design import Design
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul
 from jaxem.kernels.predictor import Bound, Expansion, Raw
+from jaxem.model import Remark
+from jaxem.newton import damped_step
 from jaxem.priors import NormalPrior
 
 FAR = 10.0  # contribution of a coefficient to the linear predictor from which it may be on its way to infinity
@@ -40,6 +43,7 @@ class PredictorFamily(RegressionFamily):
     """
 
     closed = False
+    escape = "the likelihood has no maximum, and rises for ever along them"  # what a remark says of coefficients that run away
     frame: PredictorFrame | None
 
     # what a family gives
@@ -68,7 +72,7 @@ class PredictorFamily(RegressionFamily):
 
     def newton(self, curvature: jax.Array, gradient: jax.Array) -> jax.Array:
         """(K, m) Newton step."""
-        return damped_solve(curvature, gradient)
+        return damped_step(gradient, curvature)
 
     # E-step
 
@@ -133,11 +137,11 @@ class PredictorFamily(RegressionFamily):
 
     # the rest
 
-    def runaway(self, params: Any, rows: Rows) -> jax.Array:
+    def runaway(self, params: Any, rows: Rows, sooner: float = 1.0) -> jax.Array:
         """(K,) bool: whether a coefficient is on its way to infinity, where the likelihood has no maximum.
 
         It then contributes much to the linear predictor, and the pilot rows say less and less about it: its standard error
-        grows faster than it does (Hauck and Donner 1977, JASA 72:851).
+        grows faster than it does (Hauck and Donner 1977, JASA 72:851). A factor `sooner` says so earlier on the way.
         """
         cells = jax.tree.map(lambda leaf: leaf.T[None], rows.pilot_cells)
         bound = self.bind(params, jnp.ones((1, 1), bool), rows.origin)
@@ -156,17 +160,17 @@ class PredictorFamily(RegressionFamily):
         error = jnp.sqrt((inverse * inverse).sum(-2)) / root
         error = jnp.where(jnp.isfinite(error) & (diagonal > 0), error, jnp.inf)
         size = jnp.abs(bound.theta[0, :, :q])
-        far = size * jnp.abs(cells.design[0]).max(-1) > FAR
-        return (far & (size < VAGUE * error)).any(-1)
-
-    def collapsed(self, params: Any, scale: jax.Array, rows: Rows) -> jax.Array:
-        """(K,) bool: whether the errors are lost in the rounding of the responses and of what predicts them."""
-        size = jnp.square(self.reach(params, rows)) + jnp.square(rows.origin.centre)
-        return ~(scale > 8 * jnp.finfo(rows.dtype).eps * jnp.sqrt(size))
+        far = size * jnp.abs(cells.design[0]).max(-1) > FAR / sooner
+        return (far & (size < sooner * VAGUE * error)).any(-1)
 
     def degenerate(self, params: Any, rows: Rows) -> jax.Array:
         """States whose coefficients run away, as under separation."""
         return self.runaway(params, rows)
+
+    def remarks(self, params: Any, rows: Rows) -> list[Remark]:
+        sentence = f"coefficients run away: {self.escape}."
+        away = np.asarray(self.runaway(params, rows, sooner=2.0))
+        return [Remark(int(k), sentence) for k in np.flatnonzero(away)]
 
     def magnitude(self, params: Any, rows: Rows) -> jax.Array:
         theta = self.coordinates(params, rows.origin)

@@ -12,10 +12,11 @@ from jaxem.checks import check_matrix, check_weights
 from jaxem.checks_regression import Checked, check_regression
 from jaxem.data import Rows, Table
 from jaxem.inputs import Regression
-from jaxem.kernels.design import Design, damped_solve, grams, identity, quadratic, whiten, whiten_traced
+from jaxem.kernels.design import Design, grams, identity, quadratic, whiten, whiten_traced
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.layout import WIDE
 from jaxem.model import Family
+from jaxem.newton import damped_step
 
 PULL = 1.0  # rows of the pooled regression that each state starts with, beyond one a coefficient
 
@@ -61,6 +62,11 @@ class RegressionFamily(Family):
         """
         raise NotImplementedError
 
+    def hopeless(self, response: Any, seen: np.ndarray) -> str | None:
+        """What in the concrete response leaves no maximum whatever the covariates, in a sentence that stops a fit; or None."""
+        del response, seen
+        return None
+
     def shift(self, response: Any, by: Any) -> Any:
         """Response cells with `by` (n,) or () subtracted."""
         return jax.tree.map(lambda leaf: leaf - by, response)
@@ -92,6 +98,7 @@ class RegressionFamily(Family):
             seen = ~np.isnan(plain)
             mass = _concrete(weights, seen)
             design, lift, drop, flaw = whiten(checked.x, mass, checked.intercept, checked.names)
+            flaw = flaw or self.hopeless(response, seen)
             centre = np.where(seen, plain, 0) @ mass / mass.sum()
         centre = centre if self.centred and checked.intercept else 0 * centre
         if self.centred:
@@ -158,7 +165,7 @@ class RegressionFamily(Family):
         """Least squares over all pilot rows: coefficients (q,) and residual variance."""
         total = jnp.where(weights.sum() > 0, weights.sum(), 1)
         gram = matmul((design * weights[:, None]).T, design)
-        theta = damped_solve(gram, matmul(design.T, weights * guess))
+        theta = damped_step(matmul(design.T, weights * guess), gram)
         return theta, (weights * jnp.square(guess - matmul(design, theta))).sum() / total
 
     def init(self, rows: Rows, r: jax.Array) -> Any:
@@ -174,7 +181,7 @@ class RegressionFamily(Family):
         cross = matmul((r * residual[:, None]).T, design)
         total = jnp.where(weights.sum() > 0, weights.sum(), 1)
         pull = q + PULL
-        away = damped_solve(gram + pull / total * gram.sum(0), cross)
+        away = damped_step(cross, gram + pull / total * gram.sum(0))
         left = jnp.einsum("nk,n->k", r, residual * residual, precision=HIGHEST) - 2 * (away * cross).sum(-1) + quadratic(gram, away)
         spread = jnp.square(guess - matmul(weights, guess) / total)
         floor = 1e-3 * variance + jnp.finfo(guess.dtype).eps * (matmul(weights, spread) / total + jnp.finfo(guess.dtype).tiny)

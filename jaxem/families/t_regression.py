@@ -173,7 +173,7 @@ class TRegression(LeastSquares):
     # the rest
 
     def remarks(self, params: TRegressionParams, rows: Rows) -> list[Remark]:
-        return self._tails.remarks(params, rows)  # type: ignore[arg-type]
+        return super().remarks(params, rows) + self._tails.remarks(params, rows)  # type: ignore[arg-type]
 
     def sample(self, key: jax.Array, params: TRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses of rows with covariates x (n, p)."""

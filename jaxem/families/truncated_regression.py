@@ -12,13 +12,16 @@ import numpy as np
 
 from jaxem.checks import check_cells
 from jaxem.checks_regression import Checked
+from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.linear_regression import LinearRegressionParams
 from jaxem.families.location_scale_family import LocationScaleFamily
 from jaxem.families.predictor_family import PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.kernels.tails import NORMAL
+from jaxem.model import Remark
 
+OUTSIDE = 4.0  # standard deviations that all means are beyond a limit, from which a truncated normal is an exponential
 HALVINGS = 70  # of a bracket, after which a draw has all its digits
 
 
@@ -38,7 +41,7 @@ class TruncatedRegression(LocationScaleFamily):
     stay where all responses are in a far tail. Rows that were censored, not left out, are for `CensoredRegression`.
     Data: `Regression(y, x)`, y (n,), NaN where missing. M-step: a Newton step in coefficients / scale and 1 / scale (Olsen
     1978, Econometrica 46:1211), in which the maximum is the only one (Orme 1989, Econometrics Letters 31:217). Data that look
-    exponential beside the limit may have none: the fit then ends as degenerate, with finite params.
+    exponential beside the limit have none, or one far off (mean and variance grow together): `remarks` says so.
 
     Args:
         lower: limit below which rows are left out; None for none.
@@ -114,6 +117,20 @@ class TruncatedRegression(LocationScaleFamily):
         return out if self.lower is None or self.upper is None else out - NORMAL.log_fail(low, inverse * (self.upper - self.lower))
 
     # the rest
+
+    def remarks(self, params: LinearRegressionParams, rows: Rows) -> list[Remark]:
+        """The params at which most of the normal density lies beyond the limits, wherever the row."""
+        out = super().remarks(params, rows)
+        slopes, intercept = np.asarray(params.coefficients), np.asarray(params.intercept)
+        mean = np.asarray(rows.pilot)[:, 1:] @ slopes.T + (intercept if intercept.ndim == 1 else 0)
+        scale = np.sqrt(np.asarray(params.variance))
+        gone = np.full_like(mean, -np.inf)
+        for limit, sign in ((self.lower, 1), (self.upper, -1)):
+            gone = gone if limit is None else np.maximum(gone, sign * (limit - mean) / scale)
+        for k in np.flatnonzero((gone > OUTSIDE).all(0)):
+            far = f"means lie {gone[:, k].min():.3g} standard deviations or more beyond the limit"
+            out.append(Remark(int(k), f"{far}: the rows look exponential, and tell mean and variance hardly apart."))
+        return out
 
     def sample(self, key: jax.Array, params: LinearRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses within the limits, of rows with covariates x (n, p)."""

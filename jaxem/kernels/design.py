@@ -1,4 +1,4 @@
-"""Design matrices in coordinates in which their Gram matrix is the identity, and small damped solves.
+"""Design matrices in coordinates in which their Gram matrix is the identity, and weighted Gram matrices.
 
 The linear predictor theta . (x, 1) is theta_w . v with v = (W (x - mean), 1): covariates of any scale, far from the origin or
 nearly collinear then lose no more digits than the data themselves have.
@@ -143,36 +143,3 @@ def _products(design: jax.Array) -> jax.Array:
 def quadratic(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """(..., q, q), (..., q) -> v' M v."""
     return (apply(matrix, vector) * vector).sum(-1)
-
-
-def damped_solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """M^-1 v for symmetric M (..., m, m), or (M + damping D)^-1 v where M is not positive definite.
-
-    D holds the sizes of M's diagonal and damping is the least of a ladder that makes it so (Levenberg 1944; Marquardt 1963).
-    Zero rows of M and v give zeros.
-    """
-    m = matrix.shape[-1]
-    if m == 0:
-        return vector
-    eps = jnp.finfo(matrix.dtype).eps
-    diagonal = jnp.abs(jnp.diagonal(matrix, axis1=-2, axis2=-1))
-    largest = jnp.abs(matrix).max((-2, -1), keepdims=False)[..., None]
-    scale = jnp.maximum(diagonal, eps * largest)
-    root = jnp.sqrt(jnp.where(scale > 0, scale, 1))
-    scaled = matrix / (root[..., :, None] * root[..., None, :])
-    bound = 1 + jnp.abs(scaled).sum(-1).max(-1)  # Gershgorin: from here all eigenvalues are positive
-    ladder = jnp.asarray([0.0, 64 * m * float(eps), 1e-3, 1e-2, 1e-1], matrix.dtype)
-    ladder = jnp.moveaxis(jnp.broadcast_to(ladder, (*bound.shape, len(ladder))), -1, 0)
-    ladder = jnp.concatenate([ladder, jnp.stack([0.3 * bound, bound])])
-    factor = cholesky(scaled + ladder[..., None, None] * jnp.eye(m, dtype=matrix.dtype))
-    pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
-    sound = jnp.where(jnp.isfinite(factor).all((-2, -1)), pivots.min(-1), 0) > jnp.sqrt(8 * m * eps)
-    sound = sound.at[-1].set(True)
-    chosen = jnp.argmax(sound, axis=0)
-    factor = jnp.take_along_axis(factor, chosen[None, ..., None, None], axis=0)[0]
-    # what is not finite even so, a matrix that is not finite itself, moves nothing
-    finite = jnp.isfinite(factor).all((-2, -1))
-    factor = jnp.where(finite[..., None, None], factor, jnp.eye(m, dtype=matrix.dtype))
-    inverse = invert_lower(factor)
-    out = apply(transpose(inverse), apply(inverse, vector / root)) / root
-    return jnp.where(finite[..., None] & jnp.isfinite(out), out, 0)

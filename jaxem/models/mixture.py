@@ -229,11 +229,15 @@ class Mixture(Model):
         mean = as_given(mean, data)
         return (mean, spread) if covariance else mean
 
-    def sample(self, key: Any, params: MixtureParams, n: int, *, states: bool = False) -> Any:
-        """n rows (n, d) drawn from the mixture; with `states`, also their components (n,)."""
+    def sample(self, key: Any, params: MixtureParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
+        """n rows (n, d) drawn from the mixture; with `states`, also their components (n,).
+
+        `covariates` (n, p), or a `Regression` with an offset, are those of the rows, where the family takes them.
+        """
         choose, draw = jax.random.split(as_key(key))
         chosen = jax.random.categorical(choose, jnp.log(params.weights), shape=(check_count(n, "n"),))
-        y = self.family.sample(draw, params.components, chosen)
+        given = {} if covariates is None else {"x": covariates}
+        y = self.family.sample(draw, params.components, chosen, **given)
         return (y, chosen) if states else y
 
 

@@ -183,9 +183,10 @@ class Single(Model):
         mean = as_given(mean, data)
         return (mean, spread) if covariance else mean
 
-    def sample(self, key: Any, params: Any, n: int) -> jax.Array:
-        """n rows (n, d)."""
-        return self.family.sample(as_key(key), self._states(params), jnp.zeros(check_count(n, "n"), jnp.int32))
+    def sample(self, key: Any, params: Any, n: int, *, covariates: Any = None) -> jax.Array:
+        """n rows (n, d), given `covariates` (n, p), or a `Regression` with an offset, where the family takes them."""
+        given = {} if covariates is None else {"x": covariates}
+        return self.family.sample(as_key(key), self._states(params), jnp.zeros(check_count(n, "n"), jnp.int32), **given)
 
 
 jax.tree_util.register_dataclass(Single, data_fields=("family", "prior", "fixed"), meta_fields=())

@@ -8,7 +8,7 @@ Graph. Statist. 1:141), each by Gauss-Legendre rules on the window that holds al
 which is log-concave with curvature >= 1, so that a window follows from the mode and two Newton iterations from outside, and the
 nodes are where the mass is, however far out in the tail the rectangle lies. All terms are positive and summed as logarithms:
 nothing cancels, and moments are sums of the same terms. Relative error of the probability with the `NODES` below: rounding for
-one cell; see tests/test_interval.py for more.
+one cell; see tests/test_interval_gaussian.py for more.
 
 Cells that are not there ("padded") come first, have no bounds, a unit diagonal and zeros beside it: they are exact.
 Everything runs along the batch: bounds are lists of m arrays, the factor m x m nested lists.

@@ -18,13 +18,14 @@
 # The data are in `tests/reference`, with their sources in the `expected.json` beside them.
 
 # %%
+import io
 import json
 from pathlib import Path
 
 import jax
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image, display
 
 import jaxem
 from jaxem import Interval, Mixture, Regression, Single, Stop, fit, tobit
@@ -44,8 +45,9 @@ def show(model, data, restarts=10, weights=None):
     """Fits, prints the account, draws, and gives the fit back."""
     fitted = fit(model, data, key=0, restarts=restarts if model.needs_key else 1, weights=weights, stop=Stop(max_steps=20000))
     print(summarize(model, fitted, data, weights=weights))
-    figure_overview(model, fitted, data, weights=weights)
-    plt.show()
+    picture = io.BytesIO()
+    figure_overview(model, fitted, data, weights=weights).savefig(picture, dpi=60)
+    display(Image(picture.getvalue()))
     return fitted
 
 

@@ -41,7 +41,8 @@ def oracle(lower, upper):
 def row(lower, upper, **more):
     name = "mixture-truncated-regression" + "-lower" * (lower is not None) + "-upper" * (upper is not None)
     model = Mixture(TruncatedRegression(lower, upper), K)
-    return Row(name, model, lambda n, seed=0: simulate(lower, upper, n, seed), start, oracle(lower, upper), **more)
+    # predictors are up to 30 scales from 0, and an expansion in the user's coordinates squares that
+    return Row(name, model, lambda n, seed=0: simulate(lower, upper, n, seed), start, oracle(lower, upper), shaky=4.0, **more)
 
 
 BOTH = row(1.5, 6.5)

@@ -93,10 +93,10 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
         out.append(lambda ax: plot_explained(model, params, data, ax, names=names))
     elif several or has_ellipses(model, params):
         posterior = np.asarray(model.posterior(params, data))
-        if several or view.d > 1:
+        if several:
             out.append(lambda ax: plot_responsibilities(posterior, ax))
         completed = _completed(model, params, data, view)
-        if completed is not None and not is_directional(view):
+        if completed is not None and not is_directional(view) and (several or view.missing.any()):
             holes = view.missing
             out.append(lambda ax: plot_uncertainty(posterior, completed, ax, holes=holes, columns=columns, **shared))
         elif several:
@@ -128,7 +128,7 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
         return [lambda ax: plot_regression(model, params, data, ax, names=names)]
     if is_directional(view) and direction_leaf(leaves) is not None:
         return [lambda ax: plot_directions(model, params, data, ax, names=names)]
-    if has_ellipses(model, params):
+    if has_ellipses(model, params) and (view.d > 1 or view.lower is None):
         seen: Panel = lambda ax: plot_missingness(data, ax, columns=columns, names=names)  # noqa: E731
         return [seen, lambda ax: plot_components(model, params, data, ax, columns=columns, names=names, weights=weights)]
     out: list[Panel] = []
@@ -156,6 +156,8 @@ def _parameter_panels(model: Any, params: Any, data: Any, view: View) -> list[Pa
     if coefficients is not None and view.covariates:
         return [lambda ax: plot_coefficients(model, params, data, ax, names=names)]
     if has_ellipses(model, params) and not view.regression:
+        if model.n_states == 1 and view.d == 1:
+            return []
         if model.n_states == 1:
             return [lambda ax: plot_correlations(model, params, ax, names=names)]
         return [lambda ax: plot_means(model, params, data, ax, names=names)]

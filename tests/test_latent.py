@@ -78,7 +78,7 @@ def test_information_by_autodiff():
     np.testing.assert_allclose(statistics.expansion.curvature[0, 0] * du**2, EXPECTED["complete_information"], rtol=1e-6)
 
 
-def test_readme():
+def test_readme(capsys):
     """The section runs as it stands, and says what comes out."""
     section = re.search(r"## Your own model\n(.*?)\n## ", (HERE.parent / "README.md").read_text(), re.DOTALL)[1]
     scope = {}
@@ -88,6 +88,7 @@ def test_readme():
         seen.append(scope["fitted"])
     assert abs(float(seen[0].params["t"]) - 0.6268215) < 1e-5
     assert abs(float(seen[0].log_likelihood) + 205.7159) < 1e-3
+    assert " 0 fail" in capsys.readouterr().out  # what check_model prints
     closed = fit(scope["closed"], CELLS, weights=COUNTS)
     np.testing.assert_allclose(closed.params["t"], seen[0].params["t"], atol=1e-6)
     y, params = scope["y"], seen[2].params
@@ -230,6 +231,7 @@ REFUSED = {
     "shape": (lambda: bad(domains={"c": PositiveDefinite()}), ValueError, "start: c is no single number"),
     "start": (lambda: bad(start={"zero": 0.3}), TypeError, "start: found PyTreeDef"),
     "start outside": (lambda: bad(start={"zero": 1.5, "rate": 1.0}), ValueError, r"start\['zero'\]: must hold numbers from 0 to 1"),
+    "shared": (lambda: bad(start={"zero": 0.3, "rate": np.ones(2)}, exchangeable=True), ValueError, r"zero has shape \(\), but"),
     "half declared": (lambda: bad(statistics=lambda z, y: y), ValueError, "give both or neither"),
     "branches": (lambda: bad(lambda p, z, y: p["rate"] if z == 0 else y), TypeError, "log_joint: looks at a value that is traced"),
     "vector": (lambda: bad(lambda p, z, y: jnp.stack([y, y])), ValueError, r"log_joint: returned \(2,\); return one number"),

@@ -17,13 +17,12 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
-from jaxem.models.latent_inputs import check_functions, plain_domains, read_rows, shapes_of, told
+from jaxem.models.latent_inputs import best_start, check_functions, plain_domains, read_rows, shapes_of, told
 from jaxem.models.mixture import softmax
 from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
 from jaxem.working import Expansion, expand, from_working, joint_of_rows, move, newton_step, working, working_size
 
-CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
 STATIC = ("log_joint", "statistics", "maximize", "expected", "prior", "simulate", "exchangeable", "missing", "n_states")
 
@@ -84,7 +83,6 @@ class Latent(Model):
 
     observed_blocks = ()
     n_states: int = 0  # the protocol's property gives way to a plain attribute
-
     def __init__(
         self,
         log_joint: Callable[..., Any],
@@ -227,13 +225,12 @@ class Latent(Model):
 
     def _expand(self, bound: Bound, r: jax.Array, rows: Any) -> Expansion:
         """The expansion of sum r log_joint about the bound params; r (K, n). Infinite coordinates stay where they are."""
-        vector, edge = bound.vector[0], bound.edge[0]
         outside = jax.lax.stop_gradient(working(self.domains, jax.tree.map(lambda leaf: leaf[0], bound.params)))
 
         def density(u: jax.Array) -> jax.Array:
-            return self._joint(from_working(self.domains, self.shapes, jnp.where(edge, outside, u)), u.dtype, rows)
+            return self._joint(from_working(self.domains, self.shapes, jnp.where(bound.edge[0], outside, u)), u.dtype, rows)
 
-        return expand(density, vector, edge, r)
+        return expand(density, bound.vector[0], bound.edge[0], r)
 
     def finish(self, bound: Bound, raw: LatentStatistics, origin: Any) -> LatentStatistics:
         """Sums over groups, expanded about the frame."""
@@ -330,8 +327,8 @@ class Latent(Model):
         """Params at the edge of their domain."""
         del data
         out = []
-        leaves = zip(paths_of(self.free_domains), jax.tree.leaves(self.free_domains), jax.tree.leaves(params), strict=True)
-        for name, domain, leaf in leaves:
+        found = jax.tree.leaves(self.free_domains), jax.tree.leaves(params)
+        for name, domain, leaf in zip(paths_of(self.free_domains), *found, strict=True):
             if not np.isfinite(np.asarray(domain.flatten(jnp.asarray(leaf)))).all():
                 out.append(f"{name or 'params'} ended at the edge of its domain; it has no standard error there.")
         return out
@@ -373,24 +370,7 @@ def _visit(which: int, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Arr
     return softmax(jnp.zeros((), log_prob.dtype), log_prob)[which]
 
 
-@jax.jit
-def _init(model: Latent, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
-    m = spaces.count(model.domains, model.shapes)
-    given = None if model.start is None else spaces.cast(model.start, rows.dtype)
-    centre = jnp.zeros(m, rows.dtype) if given is None else model.to_unconstrained(given)
-    inside = jnp.isfinite(centre)
-    scale = jnp.where(way == 2, 1.0, 0.5).astype(rows.dtype) * (1 + jnp.abs(jnp.where(inside, centre, 0)))
-    noise = jax.random.normal(key, (CANDIDATES, m), rows.dtype) * scale
-    candidates = jnp.where(inside, jnp.where(inside, centre, 0) + noise, centre)
-    cells = jax.tree.map(lambda leaf: leaf.T[None], rows.pilot_cells)
-
-    def worth(vector: jax.Array) -> jax.Array:
-        bound = model.bind(model.from_unconstrained(vector), jnp.ones((1, rows.d), bool), rows.origin)
-        found = _respond_likelihood(model.log_prob(bound, cells), rows.pilot_weights[None])
-        return jnp.where(jnp.isnan(found), -jnp.inf, found)
-
-    best = candidates[jnp.argmax(jax.lax.map(worth, candidates))]
-    return model.from_unconstrained(best if model.start is None else jnp.where(way == 0, centre, best))
+_init = jax.jit(best_start)
 
 
 @jax.jit

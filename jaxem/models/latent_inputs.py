@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import domains
 from jaxem.checks import float_dtype, is_traced
-from jaxem.data import Table
+from jaxem.data import Rows, Table
 from jaxem.domains import Domain
+from jaxem.models.mixture import softmax
+from jaxem.reduce import weighted_sum
 from jaxem.restrict import paths_of
+
+CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
 
 
 class Slot(NamedTuple):
@@ -174,9 +179,9 @@ def _try(name: str, function: Any, *arguments: Any) -> Any:
         ) from error
 
 
-def plain_domains(domains: Any, exchangeable: bool) -> Any:
+def plain_domains(given: Any, exchangeable: bool) -> Any:
     """The tree as given, without state axes unless the states are exchangeable."""
-    leaves = jax.tree.leaves(domains)
+    leaves = jax.tree.leaves(given)
     for leaf in leaves:
         if isinstance(leaf, type) and issubclass(leaf, Domain):
             raise TypeError(f"domains: found the class {leaf.__name__}; give an instance, {leaf.__name__}().")
@@ -185,18 +190,45 @@ def plain_domains(domains: Any, exchangeable: bool) -> Any:
     if not leaves:
         raise ValueError("domains: found no parameter; give a domain for each.")
     if exchangeable:
-        return domains
-    return jax.tree.map(lambda domain: dataclasses.replace(domain, state_axes=()), domains)
+        return given
+    return jax.tree.map(lambda domain: dataclasses.replace(domain, state_axes=()), given)
 
 
-def shapes_of(domains: Any, start: Any, n_states: int) -> Any:
+def shapes_of(given: Any, start: Any, n_states: int) -> Any:
     """Leaf shapes: those of the start, or one number, or one for each state."""
     if start is not None:
-        tree: Any = jax.tree.structure(domains)
+        tree: Any = jax.tree.structure(given)
         if jax.tree.structure(start) != tree:
             raise TypeError(f"start: found {jax.tree.structure(start)}; give params like domains, {tree}.")
+        for name, domain, leaf in zip(paths_of(given), jax.tree.leaves(given), jax.tree.leaves(start), strict=True):
+            if domain.state_axes and np.shape(leaf)[:1] != (n_states,):
+                raise ValueError(
+                    f"start: {name or 'params'} has shape {np.shape(leaf)}, but runs over {n_states} exchangeable states; give it "
+                    f"a leading axis of {n_states}, or its domain state_axes=() if all states share it."
+                )
         return jax.tree.map(np.shape, start)
-    for name, domain in zip(paths_of(domains), jax.tree.leaves(domains), strict=True):
+    for name, domain in zip(paths_of(given), jax.tree.leaves(given), strict=True):
         if domain.event_ndim:
             raise ValueError(f"start: {name or 'params'} is no single number, and its shape is not known; give start=params.")
-    return jax.tree.map(lambda domain: (n_states,) if domain.state_axes else (), domains)
+    return jax.tree.map(lambda domain: (n_states,) if domain.state_axes else (), given)
+
+
+def best_start(model: Any, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
+    """The start that was given for `way` 0; else, of a few points about it, the one that the pilot rows like best."""
+    m = domains.count(model.domains, model.shapes)
+    given = None if model.start is None else domains.cast(model.start, rows.dtype)
+    centre = jnp.zeros(m, rows.dtype) if given is None else model.to_unconstrained(given)
+    inside = jnp.isfinite(centre)
+    scale = jnp.where(way == 2, 1.0, 0.5).astype(rows.dtype) * (1 + jnp.abs(jnp.where(inside, centre, 0)))
+    noise = jax.random.normal(key, (CANDIDATES, m), rows.dtype) * scale
+    candidates = jnp.where(inside, jnp.where(inside, centre, 0) + noise, centre)
+    cells = jax.tree.map(lambda leaf: leaf.T[None], rows.pilot_cells)
+
+    def worth(vector: jax.Array) -> jax.Array:
+        bound = model.bind(model.from_unconstrained(vector), jnp.ones((1, rows.d), bool), rows.origin)
+        log_density = softmax(jnp.zeros((), rows.dtype), model.log_prob(bound, cells))[1]
+        found = weighted_sum(log_density, rows.pilot_weights[None])
+        return jnp.where(jnp.isnan(found), -jnp.inf, found)
+
+    best = candidates[jnp.argmax(jax.lax.map(worth, candidates))]
+    return model.from_unconstrained(best if given is None else jnp.where(way == 0, centre, best))

@@ -165,11 +165,10 @@ def _log_normal_fail(low: jax.Array, width: jax.Array) -> jax.Array:
     parts = _along(a, lambda node: ratio(0.5 * w * (1 - node)) + ratio(0.5 * w * (1 + node)))
     inside = jnp.log(w) + _log_normal_hazard(a) + jnp.log(0.5 * parts)
     w, a = jnp.where(narrow, 1, width), jnp.where(narrow, 0, low)
-    left = a + w < 0
-    x, y = jnp.where(left, a, -2), jnp.where(left, a + w, -1)
-    lower = log_normal_below(y) + jnp.log1p(-jnp.exp(log_normal_below(x) - log_normal_below(y))) - log_normal_above(x)
-    gone = -_log_normal_survive(jnp.where(left, 0, a), w)
-    return jnp.where(narrow, inside, jnp.where(left, lower, log_expm1(gone) - gone))
+    left = a + w < 0  # then seen from the other side, P(Z > -high) less P(Z > -low)
+    gone = -_log_normal_survive(jnp.where(left, -(a + w), a), w)
+    side = jnp.where(left, log_normal_above(jnp.where(left, -(a + w), 0)) - log_normal_above(jnp.where(left, a, 0)), 0)
+    return jnp.where(narrow, inside, side + log_expm1(gone) - gone)
 
 
 # logistic

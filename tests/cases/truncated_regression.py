@@ -45,13 +45,13 @@ def row(lower, upper, **more):
     return Row(name, model, lambda n, seed=0: simulate(lower, upper, n, seed), start, oracle(lower, upper), shaky=4.0, **more)
 
 
-BOTH = row(1.5, 6.5)
+BOTH = row(1.5, 6.5, slow=True)
 SINGLE = Single(TruncatedRegression(1.5, 6.5))
 
 ROWS = [
     BOTH,
-    row(1.5, None, slow=True),
+    row(1.5, None),
     row(None, 6.5, slow=True),
-    replace(BOTH, name="single-truncated-regression", model=SINGLE, slow=True, start=lambda: one_state(start(), SINGLE),
+    replace(BOTH, name="single-truncated-regression", model=SINGLE, start=lambda: one_state(start(), SINGLE),
             simulate=lambda n, seed=0: simulate(1.5, 6.5, n, seed, states=1)),
 ]  # fmt: skip

@@ -29,8 +29,8 @@ class PoissonRegressionParams(NamedTuple):
 class Counts(NamedTuple):
     """Responses."""
 
-    y: jax.Array
-    log_factorial: jax.Array
+    y: Any
+    log_factorial: Any
 
 
 @dataclasses.dataclass(frozen=True)

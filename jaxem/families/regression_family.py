@@ -83,6 +83,7 @@ class RegressionFamily(Family):
 
     def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
         checked = check_regression(data, type(self).__name__, self.intervals)
+        seen: Any
         response, plain, full = self.respond(checked, bool(missing))
         n, dtype = len(plain), checked.x.dtype
         offset, p = checked.offset, checked.x.shape[1]

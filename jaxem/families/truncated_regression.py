@@ -86,7 +86,7 @@ class TruncatedRegression(LocationScaleFamily):
             limits = f"({'-inf' if self.lower is None else self.lower}, {'inf' if self.upper is None else self.upper})"
             advice = "leave such rows out, or give CensoredRegression(tobit(y, ...)) where they are censored"
             check_cells(y[:, None], (checked.columns or ("y",))[:1], bad, f"are beyond the limits {limits}", advice)
-            some = self.lower if self.lower is not None else self.upper
+            some: Any = self.lower if self.lower is not None else self.upper
             inside = np.where(np.isnan(y), some, y).astype(y.dtype)
         since = None if self.lower is None else inside - self.lower
         until = None if self.upper is None else self.upper - inside

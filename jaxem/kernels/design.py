@@ -88,7 +88,7 @@ def _collinear(j: int, others: np.ndarray, intercept: bool, empty: bool, names: 
     return f"{column} is a linear combination of {listed}; drop one of them, or give more rows."
 
 
-def whiten_traced(x: jax.Array, weights: jax.Array, intercept: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+def whiten_traced(x: jax.Array, weights: jax.Array, intercept: bool) -> tuple[Any, Any, Any]:
     """The same of traced covariates, by Cholesky of their correlations; constant in derivatives."""
     p = x.shape[1]
     mass = weights / weights.sum()

@@ -58,6 +58,7 @@ class Rows:
     mesh: Any = None  # jax.sharding.Mesh over whose axis the chunks are dealt
     axis: Any = None  # that axis
     gate_origin: Any = None  # mean and scale (2, g) that the gate's covariates were brought to 0 and 1 by
+    lanes: Any = None  # `jaxem.sequences.Lanes`, where rows are steps of sequences
 
     @property
     def dtype(self) -> Any:
@@ -71,18 +72,23 @@ class Rows:
         return jnp.concatenate([counted, jnp.zeros(1, counted.dtype)])[self.pilot_index]
 
     def weigh(self, weights: Any) -> Rows:
-        """The same rows under other weights (n,) in input order, concrete or traced; None keeps those there are."""
+        """The same rows under other weights (n,) in input order, concrete or traced; None keeps those there are.
+
+        Weights of sequences are one number each.
+        """
         if weights is None:
             return self
-        weights = check_weights(weights, self.n, self.dtype)
-        return _with_weights(self, weights)
+        if self.lanes is not None:
+            weights = check_weights(weights, self.lanes.start.shape[0], self.dtype)[self.lanes.sequence]
+            return _with_weights(self, weights)
+        return _with_weights(self, check_weights(weights, self.n, self.dtype))
 
 
 jax.tree_util.register_dataclass(
     Rows,
     data_fields=(
         "sections", "position", "weights", "informative", "origin", "spread", "typical", "pilot", "pilot_cells", "pilot_gate",
-        "pilot_index", "gate_origin",
+        "pilot_index", "gate_origin", "lanes",
     ),
     meta_fields=("n", "d", "size", "has_missing", "columns", "labels", "gate_columns", "flaw", "mesh", "axis"),
 )  # fmt: skip

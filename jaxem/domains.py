@@ -102,6 +102,25 @@ class Known(Domain):
 
 
 @dataclasses.dataclass(frozen=True)
+class Derived(Domain):
+    """Probabilities that follow from other params, or are given by state: no coordinate. The model fills them in."""
+
+    says: str = "numbers >= 0 that sum to 1 along the last axis"
+
+    def count(self, shape):
+        return 0
+
+    def flatten(self, x):
+        return jnp.zeros(0, x.dtype)
+
+    def unflatten(self, vector, shape):
+        return jnp.full(shape, 1 / shape[-1], vector.dtype)
+
+    def holds(self, x):
+        return Simplex().holds(x)
+
+
+@dataclasses.dataclass(frozen=True)
 class Contrast(Domain):
     """Numbers that mean something only against those of state 0, whose own are 0."""
 

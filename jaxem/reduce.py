@@ -34,6 +34,12 @@ def fold(family: Any, params: Any, rows: Rows, respond: Respond) -> tuple[Any, A
     return _over_shards(rows, _fold_section, (family, params, respond))
 
 
+def fold_given(family: Any, params: Any, rows: Rows, r: jax.Array) -> Any:
+    """Completed statistics of the family under posterior probabilities r (n, K) of the states that are known already."""
+    padded = jnp.concatenate([r, jnp.zeros_like(r[:1])])
+    return _over_shards(rows, _fold_given_section, (family, params, padded))
+
+
 def tally(family: Any, params: Any, rows: Rows, respond: Callable[[jax.Array, jax.Array], Any]) -> Any:
     """The tally alone, without statistics; reverse-mode keeps one chunk at a time in memory."""
     return _over_shards(rows, _tally_section, (family, params, respond))
@@ -115,14 +121,25 @@ def _zeros(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _fold_section(bundle: Any, origin: Any, section: Section) -> Any:
+def _fold_given_section(bundle: Any, origin: Any, section: Section) -> Any:
+    family, params, padded = bundle
+
+    def respond(log_prob: jax.Array, weights: jax.Array, row: jax.Array) -> tuple[jax.Array, Any]:
+        del log_prob
+        return jnp.moveaxis(padded[row], -1, 1) * weights[:, None], jnp.zeros((), padded.dtype)
+
+    return _fold_section((family, params, respond), origin, section, rowwise=True)[0]
+
+
+def _fold_section(bundle: Any, origin: Any, section: Section, rowwise: bool = False) -> Any:
     family, params, respond = bundle
     table = _table(family, params, origin, section)
     one_pattern = section.pattern is not None and section.mask.shape[0] == 1
 
     def visit(chunk: Section) -> tuple[Any, Any]:
         bound = _bound_of(family, params, origin, section, chunk, table)
-        r, part = _with_gate(respond, chunk)(family.log_prob(bound, chunk.cells), chunk.weights)
+        told = partial(respond, row=chunk.row) if rowwise else _with_gate(respond, chunk)
+        r, part = told(family.log_prob(bound, chunk.cells), chunk.weights)
         sums = family.sums(bound, chunk.cells, r)
         if section.pattern is None:
             sums = family.finish(bound, sums, origin)

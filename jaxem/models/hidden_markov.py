@@ -1,0 +1,471 @@
+"""Hidden Markov models: discrete states that follow one another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxem import domains, initialize, reduce
+from jaxem.checks import as_key, check_count
+from jaxem.data import Rows, as_rows, cut_rows
+from jaxem.domains import Derived, Simplex
+from jaxem.imputation import as_given, completed_rows
+from jaxem.kernels import chain
+from jaxem.kernels.chain import Chain
+from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.newton import ascend
+from jaxem.priors import dot_log
+from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
+from jaxem.restrict import m_step as restricted_m_step
+from jaxem.sequences import lay_lanes, read_sequences
+
+
+class HiddenMarkovParams(NamedTuple):
+    """Params of K states."""
+
+    initial: jax.Array  # (K,) probabilities of the first state
+    transition: jax.Array  # (K, K) probabilities from row to column; rows sum to 1
+    emissions: Any  # the family's params with a leading K axis
+
+
+class HiddenMarkovStatistics(NamedTuple):
+    """Sums over sequences."""
+
+    initial: jax.Array  # (K,) expected number of sequences that begin in each state
+    transition: jax.Array  # (K, K) expected number of steps between states, within sequences
+    emissions: Any  # the family's statistics
+
+
+class HiddenMarkovPrior(NamedTuple):
+    """Dirichlet priors of the probabilities, and the family's own."""
+
+    initial: Any = 1.0  # concentration, one number or (K,)
+    transition: Any = 1.0  # one number or (K, K); a large diagonal makes states last
+    emissions: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HiddenMarkov(Model):
+    r"""y_t given z_t as the family says, z a Markov chain: p(z_1) = initial, p(z_t | z_{t-1}) = transition[z_{t-1}, z_t].
+
+    E-step: the forward-backward recursions (Baum, Petrie, Soules and Weiss 1970, Ann. Math. Stat. 41:164) in the scaled form
+    (Rabiner 1989, Proc. IEEE 77:257), or on logarithms where that would underflow. M-step: expected counts of first states and
+    of steps within sequences, brought to sum to 1, and the family's own; with a `HiddenMarkovPrior`, the posterior mode.
+
+    Data: one sequence of rows as the family takes them, a list of sequences, a (B, T, d) array, or `Sequences(y, lengths)`.
+    Missing cells are integrated out; a step with nothing observed only lets time pass. Weights are one number a sequence.
+
+    Args:
+        family: what a step looks like given its state.
+        n_states: K >= 1.
+        initial: "free"; "stationary", the distribution that the transitions leave as it is; or K probabilities to keep.
+        transition: None, or a (K, K) mask, False where a step cannot go: such a probability is and stays 0.
+        prior: None for maximum likelihood, or a `HiddenMarkovPrior`.
+        fixed, tied: as for `Mixture`, of the emissions.
+
+    Raises:
+        TypeError, ValueError: n_states not a whole number >= 1; initial of another kind, or not summing to 1; a mask of another
+            shape, or with a state that can go nowhere; a prior of another family.
+    """
+
+    family: Any
+    n_states: int = 0  # has to be given; the protocol's property gives way to a plain attribute
+    _: dataclasses.KW_ONLY
+    initial: Any = "free"
+    transition: Any = None
+    prior: HiddenMarkovPrior | None = None
+    fixed: Any = None
+    tied: Any = None
+
+    def __post_init__(self):
+        check_family(self.family)
+        check_count(self.n_states, "n_states")
+        if isinstance(self.prior, HiddenMarkovPrior):
+            check_prior(self.family, self.prior.emissions)
+        elif isinstance(self.prior, tuple):
+            raise TypeError(f"prior: found {type(self.prior).__name__}; give HiddenMarkovPrior(initial, transition, emissions).")
+        object.__setattr__(self, "initial", _check_initial(self.initial, self.n_states))
+        object.__setattr__(self, "transition", _check_mask(self.transition, self.n_states))
+        if (self.fixed is not None or self.tied is not None) and isinstance(self.fixed, GIVEN):
+            chosen = restrictions(self.fixed, self.tied, paths_of(self.free_domains))
+            object.__setattr__(self, "fixed", chosen)
+            object.__setattr__(self, "tied", None)
+
+    @property
+    def needs_key(self) -> bool:
+        return self.n_states > 1
+
+    @property
+    def closed(self) -> bool:
+        return self.family.closed
+
+    @property
+    def observed_blocks(self) -> tuple[str, ...]:
+        return tuple(f"emissions.{name}" for name in self.family.observed_blocks)
+
+    @property
+    def domains(self) -> HiddenMarkovParams:
+        return restrict(self.free_domains, self.fixed)
+
+    @property
+    def free_domains(self) -> HiddenMarkovParams:
+        """The domains before anything is fixed or tied."""
+        initial = Simplex() if self.initial == "free" else Derived()
+        return HiddenMarkovParams(initial, Simplex(state_axes=(0, 1)), self.family.domains)  # type: ignore[arg-type]
+
+    # data and starts
+
+    def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        if sharding is not None:
+            raise ValueError("sharding: sequences are not dealt over devices; leave it out.")
+        data, lengths = read_sequences(y)
+        table = self.family.read(data, None)
+        rows = cut_rows(self.family, table, None, self.n_states)
+        rows = dataclasses.replace(rows, lanes=jax.tree.map(jnp.asarray, lay_lanes(lengths)))
+        return rows.weigh(np.ones(len(lengths)) if weights is None else weights)
+
+    def init(self, key: Any, data: Any, way: Any = 0) -> HiddenMarkovParams:
+        """Emissions as `Mixture.init` finds components; transitions that last; first states with the states' shares.
+
+        Where the mask only lets states move forward, the first start cuts every sequence into K parts of equal length.
+        """
+        return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
+
+    def settle(self, params: HiddenMarkovParams | None, data: Rows) -> HiddenMarkov:
+        emissions = None if params is None else params.emissions
+        return dataclasses.replace(self, family=self.family.settle(emissions, data))
+
+    def localize(self, params: HiddenMarkovParams, data: Rows) -> HiddenMarkov:
+        return dataclasses.replace(self, family=self.family.localize(params.emissions, data))
+
+    # EM
+
+    def e_step(self, params: HiddenMarkovParams, data: Any) -> Expectation:
+        rows = as_rows(self, data)
+        return _e_step(self.settle(params, rows), params, rows)
+
+    def m_step(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics) -> HiddenMarkovParams:
+        return self._m_step(params, statistics, self.family.maximize)
+
+    def m_step_expanded(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics) -> HiddenMarkovParams:
+        return self._m_step(params, statistics, self.family.maximize_expanded)
+
+    def _m_step(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics, maximize: Any) -> HiddenMarkovParams:
+        if isinstance(self.fixed, Restrictions):
+            return restricted_m_step(self, params, statistics)
+        prior = self._prior(params)
+        firsts, pairs = statistics.initial, statistics.transition
+        if prior is not None:
+            firsts = jnp.maximum(firsts + prior.initial - 1, 0)
+            pairs = jnp.where(self._allowed(), jnp.maximum(pairs + prior.transition - 1, 0), 0)
+        transition = _shares(pairs, params.transition)
+        if self.initial == "stationary":
+            transition = self._stationary_step(params, firsts, pairs, transition)
+            initial = stationary(transition)
+        else:
+            initial = _shares(firsts, params.initial) if self.initial == "free" else params.initial
+        emissions = maximize(params.emissions, statistics.emissions, None if prior is None else prior.emissions)
+        return HiddenMarkovParams(initial, transition, emissions)
+
+    def _stationary_step(
+        self, params: HiddenMarkovParams, firsts: jax.Array, pairs: jax.Array, closed: jax.Array
+    ) -> jax.Array:
+        """argmax over A of sum_jk pairs_jk log A_jk + sum_k firsts_k log stationary(A)_k, by Newton from the better of the
+        old A and the maximiser of the first sum alone."""
+        domain = Simplex(state_axes=(0, 1))
+
+        def objective(vector: jax.Array) -> jax.Array:
+            transition = domain.unflatten(vector, pairs.shape)
+            return dot_log(pairs, transition) + dot_log(firsts, stationary(transition))
+
+        starts = [domain.flatten(params.transition), domain.flatten(closed)]
+        values = [objective(start) for start in starts]
+        return domain.unflatten(ascend(objective, jnp.where(values[1] > values[0], starts[1], starts[0])), pairs.shape)
+
+    def _prior(self, params: HiddenMarkovParams) -> HiddenMarkovPrior | None:
+        """The prior in the dtype of the params."""
+        return None if self.prior is None else domains.cast(self.prior, params.transition.dtype)
+
+    def _allowed(self) -> np.ndarray:
+        """(K, K) bool: steps that the mask allows."""
+        k = self.n_states
+        return np.ones((k, k), bool) if self.transition is None else np.array(self.transition, bool).reshape(k, k)
+
+    def expected_log_joint(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics) -> jax.Array:
+        chain_part = dot_log(statistics.initial, params.initial) + dot_log(statistics.transition, params.transition)
+        return chain_part + self.family.expected_log_prob(params.emissions, statistics.emissions)
+
+    def log_likelihood(self, params: HiddenMarkovParams, data: Any, per_row: bool = False) -> jax.Array:
+        """Of all sequences together; (S,) unweighted, one a sequence, with per_row."""
+        rows = as_rows(self, data)
+        return (_log_likelihood_sequences if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
+
+    def log_prior(self, params: HiddenMarkovParams) -> jax.Array:
+        """Log-density of the prior, up to a constant in the params; 0 without one."""
+        prior = self._prior(params)
+        if prior is None:
+            return jnp.zeros((), params.transition.dtype)
+        exponents = jnp.where(self._allowed(), prior.transition - 1, 0)
+        out = dot_log(exponents, params.transition) + self.family.log_prior(params.emissions, prior.emissions)
+        if self.initial in ("free", "stationary"):
+            out = out + dot_log(jnp.broadcast_to(prior.initial - 1, params.initial.shape), params.initial)
+        return out
+
+    # what follows from domains
+
+    def structure(self, size: Any) -> HiddenMarkovParams:
+        k = self.n_states
+        return HiddenMarkovParams((k,), (k, k), self.family.structure(k, size_of(size)))  # type: ignore[arg-type]
+
+    def n_parameters(self, size: Any) -> int:
+        found = domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size))
+        return found - int((~self._allowed()).sum())
+
+    def to_unconstrained(self, params: HiddenMarkovParams) -> jax.Array:
+        return domains.to_unconstrained(self.domains, params)
+
+    def from_unconstrained(self, vector: jax.Array, like: HiddenMarkovParams | None = None) -> HiddenMarkovParams:
+        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        if self.initial == "free":
+            return params
+        known = stationary(params.transition) if self.initial == "stationary" else jnp.asarray(self.initial, vector.dtype)
+        return params._replace(initial=known)
+
+    def canonical_order(self, params: HiddenMarkovParams) -> jax.Array:
+        """Order of the states by the family's rank, for instance the first column of the mean; as given where states differ
+        by the mask or by given probabilities."""
+        named = isinstance(self.initial, tuple) or self.transition is not None
+        if named or breaks_symmetry(self.fixed, self.free_domains):
+            return jnp.arange(self.n_states)
+        return jnp.lexsort(tuple(self.family.rank(params.emissions).T[::-1]))
+
+    def relabel(self, params: HiddenMarkovParams, order: jax.Array) -> HiddenMarkovParams:
+        moved = domains.relabel(self.free_domains, params, order)
+        return moved._replace(initial=jnp.take(params.initial, order))
+
+    def canonical(self, params: HiddenMarkovParams) -> HiddenMarkovParams:
+        if isinstance(self.fixed, Restrictions):
+            return params
+        return params._replace(emissions=self.family.canonical(params.emissions))
+
+    def degenerate(self, params: HiddenMarkovParams, data: Rows) -> jax.Array:
+        return jnp.broadcast_to(self.family.degenerate(params.emissions, data), (self.n_states,))
+
+    def magnitude(self, params: HiddenMarkovParams, data: Rows) -> jax.Array:
+        return self.family.magnitude(params.emissions, data)
+
+    def remarks(self, params: Any, data: Any) -> list[str]:
+        return spoken(self.family.remarks(params.emissions, as_rows(self, data)))
+
+    # what is read off a fit
+
+    def posterior(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
+        """Smoothed probabilities p(z_t | the whole sequence), (n, K) in input order."""
+        return self.smooth(params, data)
+
+    def smooth(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
+        """p(z_t | y_1..T) of each step, (n, K) in input order."""
+        return _read(self, params, data, _smoothed)
+
+    def filter(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
+        """p(z_t | y_1..t) of each step, (n, K) in input order."""
+        return _read(self, params, data, _filtered)
+
+    def viterbi(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
+        """(n,) the likeliest path of each sequence (Viterbi 1967), input order."""
+        return _read(self, params, data, _likeliest)
+
+    def posterior_sample(self, key: Any, params: HiddenMarkovParams, data: Any) -> jax.Array:
+        """(n,) a path of each sequence drawn from p(z | y), input order."""
+        return _read(self, params, data, Partial(_drawn, as_key(key)))
+
+    def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False) -> Any:
+        """One sequence of n steps; with `states`, also its states (n,)."""
+        begin, move, draw = jax.random.split(as_key(key), 3)
+        noise = jax.random.gumbel(move, (check_count(n, "n") - 1, self.n_states), params.transition.dtype)
+        first = jax.random.categorical(begin, jnp.log(params.initial))
+
+        def step(state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+            state = (jnp.log(params.transition[state]) + own).argmax()
+            return state, state
+
+        _, later = jax.lax.scan(step, first, noise)
+        path = jnp.concatenate([first[None], later])
+        y = self.family.sample(draw, params.emissions, path)
+        return (y, path) if states else y
+
+    def expected_durations(self, params: HiddenMarkovParams) -> jax.Array:
+        """(K,) expected number of steps in a row in each state, 1 / (1 - A_kk); infinite where it is never left."""
+        return 1 / (1 - jnp.diagonal(params.transition))
+
+    def stationary(self, params: HiddenMarkovParams) -> jax.Array:
+        """(K,) the distribution of states that the transitions leave as it is."""
+        return stationary(params.transition)
+
+
+jax.tree_util.register_dataclass(
+    HiddenMarkov, data_fields=("family", "prior", "fixed"), meta_fields=("n_states", "initial", "transition", "tied")
+)
+
+
+def stationary(transition: jax.Array) -> jax.Array:
+    """(K,) p with p A = p, by state reduction without subtractions (Grassmann, Taksar and Heyman 1985, Oper. Res. 33:1107).
+
+    Where several distributions stay (states that do not reach one another), one of them.
+    """
+    a = transition
+    k = len(a)
+    out = []
+    for n in range(k - 1, 0, -1):
+        left = a[n, :n].sum()
+        # a state that is never left takes all
+        out.append(a[:n, n] / jnp.maximum(left, jnp.finfo(a.dtype).tiny ** 0.5))
+        a = a[:n, :n] + out[-1][:, None] * a[n, :n]
+    p = jnp.ones(1, transition.dtype)
+    for column in reversed(out):
+        p = jnp.append(p, (p * column).sum())
+        p = p / p.sum()
+    return p
+
+
+def _shares(counts: jax.Array, kept: jax.Array) -> jax.Array:
+    """Counts brought to sum to 1 along the last axis; as `kept` where there are none."""
+    total = counts.sum(axis=-1, keepdims=True)
+    return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), kept)
+
+
+def _check_initial(initial: Any, k: int) -> Any:
+    """ "free", "stationary", or a tuple of K probabilities."""
+    if isinstance(initial, str):
+        if initial not in ("free", "stationary"):
+            raise ValueError(f"initial: found {initial!r}; give 'free', 'stationary', or {k} probabilities.")
+        return initial
+    try:
+        found = np.asarray(initial, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"initial: found {type(initial).__name__}; give 'free', 'stationary', or {k} probabilities.") from error
+    if found.shape != (k,) or not (found >= 0).all() or not abs(found.sum() - 1) < 1e-6:
+        raise ValueError(f"initial: found shape {found.shape} with sum {found.sum():g}; give {k} numbers >= 0 that sum to 1.")
+    return tuple((found / found.sum()).tolist())
+
+
+def _check_mask(mask: Any, k: int) -> Any:
+    """None, or a tuple of K^2 bools."""
+    if mask is None or (isinstance(mask, tuple) and len(mask) == k * k and all(isinstance(each, bool) for each in mask)):
+        return mask
+    found = np.asarray(mask)
+    if found.shape != (k, k) or found.dtype != bool:
+        raise ValueError(f"transition: found shape {found.shape} of {found.dtype}; give a ({k}, {k}) mask of True and False.")
+    for j in np.flatnonzero(~found.any(axis=1))[:1]:
+        raise ValueError(f"transition: row {j} of the mask has no way out; allow at least the state itself.")
+    return tuple(found.ravel().tolist())
+
+
+# recursions on prepared rows
+
+
+def _chain(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Chain:
+    log_prob = reduce.map_rows(model.family, params.emissions, rows, lambda _bound, _cells, log_prob: log_prob)
+    padded = jnp.concatenate([log_prob, jnp.zeros_like(log_prob[:1])])
+    emission = jnp.moveaxis(padded[rows.lanes.slot], -1, 1)
+    return Chain(emission, rows.lanes.first, params.initial, params.transition)
+
+
+def _to_rows(values: jax.Array, rows: Rows) -> jax.Array:
+    """(T, B, ...) -> (n, ...), input order."""
+    return values.reshape(-1, *values.shape[2:])[rows.lanes.place]
+
+
+def _step_weights(rows: Rows) -> jax.Array:
+    """(n,) weight of each step's sequence, 0 for a sequence with nothing observed."""
+    lanes = rows.lanes
+    told = jax.ops.segment_max(rows.informative.astype(rows.dtype), lanes.sequence, len(lanes.start))
+    return rows.weights * told[lanes.sequence]
+
+
+def _lane_weights(rows: Rows) -> jax.Array:
+    """(T, B) the same in lanes, 0 where a lane is filled up."""
+    return jnp.concatenate([_step_weights(rows), jnp.zeros(1, rows.dtype)])[rows.lanes.slot]
+
+
+@jax.jit
+def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> HiddenMarkovParams:
+    k, dtype = model.n_states, rows.dtype
+    allowed = model._allowed()
+    r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, k, way)
+    if (np.tril(allowed, -1) == 0).all() and k > 1:
+        lanes = rows.lanes
+        row = jnp.minimum(rows.pilot_index, rows.n - 1)
+        begin, end = lanes.start[lanes.sequence[row]], lanes.end[lanes.sequence[row]]
+        part = ((row - begin) * k // (end - begin + 1)).clip(0, k - 1)
+        r = jnp.where(way == 0, jax.nn.one_hot(part, k, dtype=dtype) * rows.pilot_weights[:, None], r)
+    counts = r.sum(axis=0) + 1
+    shares = counts / counts.sum()
+    stay = jnp.asarray(allowed, dtype) * (0.5 * shares + 0.5 * jnp.eye(k, dtype=dtype))
+    transition = stay / stay.sum(axis=1, keepdims=True)
+    if model.initial == "free":
+        initial = shares
+    else:
+        initial = stationary(transition) if model.initial == "stationary" else jnp.asarray(model.initial, dtype)
+    start = HiddenMarkovParams(initial, transition, model.family.init(rows, r))
+    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
+
+
+@jax.jit
+def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expectation:
+    params = domains.cast(params, rows.dtype)
+    links = _chain(model, params, rows)
+    weights = _lane_weights(rows)
+    found = chain.smooth(links, weights)
+    state = _to_rows(jnp.moveaxis(found.state, 1, -1), rows)
+    begin = rows.lanes.start
+    first = (state[begin] * _step_weights(rows)[begin][:, None]).sum(axis=0)
+    emissions = reduce.fold_given(model.family, params.emissions, rows, state)
+    statistics = HiddenMarkovStatistics(first, found.pairs, emissions)
+    return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))
+
+
+@jax.jit
+def _log_likelihood(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    return reduce.weighted_sum(chain.log_norms(_chain(model, params, rows)), _lane_weights(rows))
+
+
+@jax.jit
+def _log_likelihood_sequences(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    steps = _to_rows(chain.log_norms(_chain(model, params, rows)), rows)
+    return jax.ops.segment_sum(steps, rows.lanes.sequence, len(rows.lanes.start))
+
+
+def _read(model: HiddenMarkov, params: HiddenMarkovParams, data: Any, what: Any) -> jax.Array:
+    rows = as_rows(model, data)
+    return _read_rows(model.settle(params, rows), params, rows, what if isinstance(what, Partial) else Partial(what))
+
+
+@jax.jit
+def _read_rows(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows, what: Any) -> jax.Array:
+    params = domains.cast(params, rows.dtype)
+    return what(_chain(model, params, rows), rows)
+
+
+def _smoothed(links: Chain, rows: Rows) -> jax.Array:
+    return _to_rows(jnp.moveaxis(chain.smooth(links, _lane_weights(rows)).state, 1, -1), rows)
+
+
+def _filtered(links: Chain, rows: Rows) -> jax.Array:
+    return _to_rows(jnp.moveaxis(chain.filtered(links).state, 1, -1), rows)
+
+
+def _likeliest(links: Chain, rows: Rows) -> jax.Array:
+    return _to_rows(chain.likeliest(links)[0], rows)
+
+
+def _drawn(key: jax.Array, links: Chain, rows: Rows) -> jax.Array:
+    return _to_rows(chain.draw(key, links), rows)

@@ -1,0 +1,149 @@
+"""Sequences: what a user hands in, and the lanes in which chains run over them.
+
+Rows of all sequences stand one after another. For the recursions over time they are dealt to lanes of one length, the longest
+sequence's: short sequences share a lane, end to end, so that lengths that differ cost little more than equal ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.checks import is_traced
+from jaxem.inputs import count_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Several sequences of rows, for models of time.
+
+    Args:
+        y: padded (B, T, d) data, or any data a family takes whose rows are those of all sequences, one after another.
+        lengths: (B,) whole numbers: how many rows each has, from the start where y is padded.
+    """
+
+    y: Any
+    lengths: Any
+
+
+class Lanes(NamedTuple):
+    """Where the rows of sequences stand in time-major arrays of T steps and B lanes."""
+
+    slot: jax.Array  # (T, B) int32, the row; n where a lane is filled up
+    first: jax.Array  # (T, B) bool, whether a sequence (or what fills a lane up) begins
+    place: jax.Array  # (n,) int32, t B + b of each row
+    sequence: jax.Array  # (n,) int32, which sequence a row belongs to
+    start: jax.Array  # (S,) int32, first row of each sequence
+    end: jax.Array  # (S,) int32, last row
+
+
+def read_sequences(data: Any) -> tuple[Any, np.ndarray]:
+    """Data of all sequences, one after another, and their lengths.
+
+    Args:
+        data: one sequence of rows of any kind; a list of such; a (B, T, d) array; or `Sequences`.
+
+    Raises:
+        TypeError, ValueError: no sequence, or one without rows, named by its place; lengths that do not fit.
+    """
+    if isinstance(data, Sequences):
+        return _read_lengths(data)
+    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields") and len(data) and not np.isscalar(data[0]):
+        return _join(data)
+    if isinstance(data, (list, tuple)) and len(data) == 0:
+        raise ValueError("y: found no sequence; give a list with at least one (T, d) array.")
+    if np.ndim(data) == 3 if not _is_tree(data) else False:
+        b, t = np.shape(data)[:2]
+        return _read_lengths(Sequences(data, np.full(b, t)))
+    n = count_rows(data)
+    if n == 0:
+        raise ValueError("y: found a sequence without rows; give at least one.")
+    return data, np.array([n])
+
+
+def _is_tree(data: Any) -> bool:
+    return dataclasses.is_dataclass(data) or isinstance(data, dict) or hasattr(data, "columns")
+
+
+def _join(parts: Sequence[Any]) -> tuple[Any, np.ndarray]:
+    lengths = []
+    for number, part in enumerate(parts):
+        n = count_rows(part) if len(jax.tree.leaves(part)) else 0
+        if n == 0:
+            raise ValueError(f"y[{number}]: found a sequence without rows; leave it out.")
+        lengths.append(n)
+    kinds = {jax.tree.structure(part) for part in parts}
+    if len(kinds) > 1:
+        raise TypeError(f"y: found sequences of {len(kinds)} kinds; give all in the same form.")
+    widths = [tuple(np.shape(leaf)[1:] for leaf in jax.tree.leaves(part)) for part in parts]
+    for number, width in enumerate(widths):
+        if width != widths[0]:
+            raise ValueError(f"y[{number}]: found rows of shape {width[0]} where y[0] has {widths[0][0]}; give the same columns.")
+    if hasattr(parts[0], "iloc"):  # pandas
+        import pandas as pd
+
+        return pd.concat(parts, ignore_index=True), np.array(lengths)
+    whole = jax.tree.map(lambda *leaves: (jnp if is_traced(leaves) else np).concatenate([_array(leaf) for leaf in leaves]), *parts)
+    return whole, np.array(lengths)
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") and not hasattr(leaf, "iloc") else np.asarray(leaf)
+
+
+def _read_lengths(data: Sequences) -> tuple[Any, np.ndarray]:
+    try:
+        lengths = np.asarray(data.lengths)
+        whole = lengths.ndim == 1 and lengths.size > 0 and np.issubdtype(lengths.dtype, np.integer)
+    except (TypeError, ValueError, jax.errors.TracerArrayConversionError):
+        whole = False
+    if not whole:
+        raise TypeError("lengths: give a concrete (B,) array of whole numbers.")
+    for number in np.flatnonzero(lengths < 1)[:1]:
+        raise ValueError(f"lengths[{number}]: found {lengths[number]}; give at least 1.")
+    y = data.y
+    if not _is_tree(y) and np.ndim(y) == 3:
+        b, t = np.shape(y)[:2]
+        if len(lengths) != b:
+            raise ValueError(f"lengths: found {len(lengths)} for {b} sequences.")
+        for number in np.flatnonzero(lengths > t)[:1]:
+            raise ValueError(f"lengths[{number}]: found {lengths[number]}, beyond the {t} steps of y.")
+        kept = (np.arange(t) < lengths[:, None]).ravel()
+        return _array(y).reshape(b * t, -1)[np.flatnonzero(kept)], lengths
+    n = count_rows(y)
+    if lengths.sum() != n:
+        raise ValueError(f"lengths: sum to {lengths.sum()}, but y has {n} rows.")
+    return y, lengths
+
+
+def lay_lanes(lengths: np.ndarray) -> Lanes:
+    """Lanes as long as the longest sequence, filled longest first, each sequence into the first lane with room."""
+    n, most = int(lengths.sum()), int(lengths.max())
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    room: list[int] = []
+    lane, offset = np.zeros(len(lengths), int), np.zeros(len(lengths), int)
+    if (lengths == most).all():
+        lane, room = np.arange(len(lengths)), [0] * len(lengths)
+    else:
+        for s in np.argsort(-lengths, kind="stable"):
+            spot = next((b for b, free in enumerate(room) if free >= lengths[s]), len(room))
+            if spot == len(room):
+                room.append(most)
+            lane[s], offset[s] = spot, most - room[spot]
+            room[spot] -= int(lengths[s])
+    slot, first = np.full((most, len(room)), n, np.int32), np.zeros((most, len(room)), bool)
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    t = np.arange(n) - starts[sequence] + offset[sequence]
+    slot[t, lane[sequence]] = np.arange(n)
+    first[offset, lane] = True
+    for b, free in enumerate(room):
+        if free:
+            first[most - free, b] = True
+    place = (t * len(room) + lane[sequence]).astype(np.int32)
+    ends = starts + lengths - 1
+    return Lanes(slot, first, place, sequence.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32))  # type: ignore[arg-type]

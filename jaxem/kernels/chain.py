@@ -54,8 +54,8 @@ def across(transition: jax.Array, state: jax.Array) -> jax.Array:
     return jnp.matmul(transition.T, state, precision=HIGHEST)
 
 
-def _scaled(chain: Chain) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Filtered states, growth p(y_t | z_t) / p(y_t | past) (T, K, B), and log_norm.
+def _scaled(chain: Chain) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Filtered states, growth p(y_t | z_t) / p(y_t | past) (T, K, B), log_norm, and what each step was scaled by (T, B).
 
     A step that no state could produce has log_norm -inf and leaves all states equally likely.
     """

@@ -8,6 +8,6 @@ from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, Mixtur
 from jaxem.models.single import Single
 
 __all__ = [
-    "FactorAnalysis", "FactorScores", "FactorTest", "GateParams", "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior", "Latent", "Mixture", "MixtureOfExperts",
-    "MixtureOfExpertsParams", "MixtureParams", "ProbabilisticPCA", "Single",
-]  # fmt: skip
+    "FactorAnalysis", "FactorScores", "FactorTest", "GateParams", "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior",
+    "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "ProbabilisticPCA", "Single",
+]

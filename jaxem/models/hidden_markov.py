@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,6 @@ from jaxem import domains, initialize, reduce
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, cut_rows
 from jaxem.domains import Derived, Simplex
-from jaxem.imputation import as_given, completed_rows
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Chain
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken

@@ -6,7 +6,7 @@ import numpy as np
 from table import K, Row, with_holes
 
 from cases import gaussian, poisson
-from jaxem import Gaussian, GammaPrior, HiddenMarkov, HiddenMarkovParams, HiddenMarkovPrior, Poisson
+from jaxem import GammaPrior, Gaussian, HiddenMarkov, HiddenMarkovParams, HiddenMarkovPrior, Poisson
 
 T = 4
 INITIAL = np.array([0.5, 0.2, 0.3])

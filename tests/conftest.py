@@ -12,7 +12,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 shared = os.path.join(tempfile.gettempdir(), f"jaxem-tests-{os.getuid()}-{jax.__version__}")
 cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or shared
 jax.config.update("jax_compilation_cache_dir", cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,19 +26,39 @@ def completed_rows(
     """
 
     def visit(bound: Any, cells: Any, log_prob: jax.Array) -> Any:
-        r = respond(log_prob)[:, :, None]
-        by_state, spread, observed = family.complete(bound, cells, rows.origin)
-        mean = (r * by_state).sum(axis=1)
-        if not covariance:
-            return mean
-        deviation = jnp.moveaxis(by_state - mean[:, None], 2, -1)  # (c, K, b, d)
-        own = spread if spread.ndim == 5 else spread[:, :, None]  # row by row, or the same in all rows of a group
-        total = (jnp.moveaxis(r, 2, -1)[..., None] * (outer(deviation, deviation) + own)).sum(axis=1)
-        missing = jnp.moveaxis(jnp.broadcast_to(1 - observed, mean.shape), 1, -1)
-        return mean, jnp.moveaxis(total * outer(missing, missing), 1, -1)
+        return _averaged(family, bound, cells, rows.origin, respond(log_prob), covariance)
 
     out = reduce.map_rows(family, params, rows, visit)
     return out if covariance else (out, None)
+
+
+def completed_given(
+    family: Any, params: Any, rows: Rows, states: jax.Array, covariance: bool
+) -> tuple[jax.Array, jax.Array | None]:
+    """The same under posterior probabilities (n, K) of the states that are known already."""
+    padded = jnp.concatenate([states, jnp.zeros_like(states[:1])])
+    # they travel with their rows as covariates of a gate do
+    sections = tuple(section._replace(gate=jnp.moveaxis(padded[section.row], -1, 2)) for section in rows.sections)
+
+    def visit(bound: Any, cells: Any, log_prob: jax.Array, gate: jax.Array) -> Any:
+        del log_prob
+        return _averaged(family, bound, cells, rows.origin, gate, covariance)
+
+    out = reduce.map_rows(family, params, dataclasses.replace(rows, sections=sections), visit, gated=True)
+    return out if covariance else (out, None)
+
+
+def _averaged(family: Any, bound: Any, cells: Any, origin: Any, states: jax.Array, covariance: bool) -> Any:
+    r = states[:, :, None]
+    by_state, spread, observed = family.complete(bound, cells, origin)
+    mean = (r * by_state).sum(axis=1)
+    if not covariance:
+        return mean
+    deviation = jnp.moveaxis(by_state - mean[:, None], 2, -1)  # (c, K, b, d)
+    own = spread if spread.ndim == 5 else spread[:, :, None]  # row by row, or the same in all rows of a group
+    total = (jnp.moveaxis(r, 2, -1)[..., None] * (outer(deviation, deviation) + own)).sum(axis=1)
+    missing = jnp.moveaxis(jnp.broadcast_to(1 - observed, mean.shape), 1, -1)
+    return mean, jnp.moveaxis(total * outer(missing, missing), 1, -1)
 
 
 def as_given(mean: jax.Array, data: Any) -> jax.Array:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from jaxem.data import Rows, Table
 from jaxem.domains import between
+from jaxem.kernels.quantiles import Tails
 from jaxem.layout import WIDE
 
 Params = Any  # a NamedTuple of arrays
@@ -57,6 +58,7 @@ class Family(Protocol):
     closed: bool = True  # whether `maximize` is the maximiser; if not, it is a step towards it, and the algorithm guards it
     observed_blocks: tuple[str, ...] = ()  # params that are better moved on the observed likelihood than by `maximize` (ECME)
     prior_type: type | None = None  # of the conjugate prior, a NamedTuple; None where there is none
+    discrete: bool = False  # whether cells are whole numbers, each of positive probability
 
     @property
     def domains(self) -> Any:
@@ -129,6 +131,15 @@ class Family(Protocol):
             TypeError: the family does not say, or the moments depend on covariates.
         """
         raise TypeError(f"{type(self).__name__} has no moments.")
+
+    def tails(self, params: Params, y: jax.Array, x: Any = None) -> Tails:
+        """Log-probabilities (n, K, d) that a cell lies below, at and above y (n, d), column by column, in each state; `x` are
+        the rows' covariates, as `sample` takes them.
+
+        Raises:
+            TypeError: the family does not say.
+        """
+        raise TypeError(f"{type(self).__name__} does not say its cumulative distribution.")
 
     # M-step
 

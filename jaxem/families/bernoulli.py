@@ -14,6 +14,7 @@ from jaxem.data import Rows
 from jaxem.domains import Unit
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
+from jaxem.kernels.quantiles import Tails, two_valued_tails
 from jaxem.priors import BetaPrior
 
 
@@ -36,6 +37,7 @@ class Bernoulli(ExponentialFamily):
     """
 
     prior_type = BetaPrior
+    discrete = True
 
     @property
     def domains(self) -> BernoulliParams:
@@ -69,6 +71,10 @@ class Bernoulli(ExponentialFamily):
 
     def moments(self, params: BernoulliParams) -> tuple[jax.Array, jax.Array]:
         return params.probability, params.probability * (1 - params.probability)
+
+    def tails(self, params: BernoulliParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        return two_valued_tails(y[:, None], params.probability)
 
     def sample(self, key: jax.Array, params: BernoulliParams, states: jax.Array) -> jax.Array:
         probability = params.probability[states]

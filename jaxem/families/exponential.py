@@ -13,6 +13,7 @@ from jaxem.checks import check_cells
 from jaxem.data import Rows
 from jaxem.domains import Positive
 from jaxem.families.exponential_family import ExponentialFamily, Totals
+from jaxem.kernels.quantiles import Tails, exponential_tails
 from jaxem.priors import GammaPrior
 
 
@@ -76,6 +77,10 @@ class Exponential(ExponentialFamily):
 
     def moments(self, params: ExponentialParams) -> tuple[jax.Array, jax.Array]:
         return 1 / params.rate, params.rate**-2
+
+    def tails(self, params: ExponentialParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        return exponential_tails(y[:, None], params.rate)
 
     def sample(self, key: jax.Array, params: ExponentialParams, states: jax.Array) -> jax.Array:
         rate = params.rate[states]

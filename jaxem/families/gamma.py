@@ -14,6 +14,7 @@ from jaxem.checks import check_cells
 from jaxem.data import Rows
 from jaxem.domains import Positive
 from jaxem.families.exponential_family import ExponentialFamily, Totals
+from jaxem.kernels.quantiles import Tails, gamma_tails
 from jaxem.kernels.special import solve_log_minus_digamma
 
 
@@ -83,6 +84,10 @@ class Gamma(ExponentialFamily):
     def moments(self, params: GammaParams) -> tuple[jax.Array, jax.Array]:
         mean = params.shape / params.rate
         return mean, mean / params.rate
+
+    def tails(self, params: GammaParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        return gamma_tails(y[:, None], params.shape, params.rate)
 
     def rank(self, params: GammaParams) -> jax.Array:
         return params.shape / params.rate

@@ -17,6 +17,7 @@ from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
+from jaxem.kernels.quantiles import Tails, normal_tails
 from jaxem.layout import WIDE, find_patterns
 from jaxem.model import Family
 from jaxem.priors import NormalInverseWishart
@@ -321,6 +322,11 @@ class Gaussian(Family):
         if self._cellwise:
             spread = jnp.broadcast_to(spread, (n_states, d))[:, :, None] * jnp.eye(d, dtype=spread.dtype)
         return params.mean, jnp.broadcast_to(spread, (n_states, d, d))
+
+    def tails(self, params: GaussianParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        mean, spread = self.moments(params)
+        return normal_tails(y[:, None], mean, jnp.sqrt(jnp.diagonal(spread, axis1=-2, axis2=-1)))
 
     def rank(self, params: GaussianParams) -> jax.Array:
         return params.mean

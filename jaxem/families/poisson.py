@@ -13,6 +13,7 @@ from jaxem.checks import check_cells
 from jaxem.domains import NonNegative
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
+from jaxem.kernels.quantiles import Tails, poisson_tails
 from jaxem.kernels.special import log_factorial
 from jaxem.priors import GammaPrior
 
@@ -36,6 +37,7 @@ class Poisson(ExponentialFamily):
     """
 
     prior_type = GammaPrior
+    discrete = True
 
     @property
     def domains(self) -> PoissonParams:
@@ -69,6 +71,10 @@ class Poisson(ExponentialFamily):
 
     def moments(self, params: PoissonParams) -> tuple[jax.Array, jax.Array]:
         return params.rate, params.rate
+
+    def tails(self, params: PoissonParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        return poisson_tails(y[:, None], params.rate)
 
     def sample(self, key: jax.Array, params: PoissonParams, states: jax.Array) -> jax.Array:
         rate = params.rate[states]

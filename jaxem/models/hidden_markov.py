@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from jaxem import domains, initialize, reduce
 from jaxem.checks import as_key, check_count
@@ -16,12 +15,15 @@ from jaxem.data import Rows, as_rows, cut_rows
 from jaxem.domains import Derived, Simplex
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Chain
+from jaxem.kernels.stationary import stationary
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.models.markov_readings import MarkovReadings, StillReadings
 from jaxem.newton import ascend
 from jaxem.priors import dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
 from jaxem.sequences import lay_lanes, read_sequences
+from jaxem.steps import emissions_in_lanes, lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
 
 
 class HiddenMarkovParams(NamedTuple):
@@ -49,7 +51,7 @@ class HiddenMarkovPrior(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class HiddenMarkov(Model):
+class HiddenMarkov(MarkovReadings, StillReadings, Model):
     r"""y_t given z_t as the family says, z a Markov chain: p(z_1) = initial, p(z_t | z_{t-1}) = transition[z_{t-1}, z_t].
 
     E-step: the forward-backward recursions (Baum, Petrie, Soules and Weiss 1970, Ann. Math. Stat. 41:164) in the scaled form
@@ -142,6 +144,13 @@ class HiddenMarkov(Model):
     def localize(self, params: HiddenMarkovParams, data: Rows) -> HiddenMarkov:
         return dataclasses.replace(self, family=self.family.localize(params.emissions, data))
 
+    _recursions = chain
+
+    def _links(self, params: HiddenMarkovParams, rows: Rows) -> Chain:
+        """What the recursions run over."""
+        emission = emissions_in_lanes(self.family, params.emissions, rows)
+        return Chain(emission, rows.lanes.first, params.initial, params.transition)
+
     # EM
 
     def e_step(self, params: HiddenMarkovParams, data: Any) -> Expectation:
@@ -215,6 +224,22 @@ class HiddenMarkov(Model):
             out = out + dot_log(jnp.broadcast_to(prior.initial - 1, params.initial.shape), params.initial)
         return out
 
+    def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
+        """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
+        begin, move, draw = jax.random.split(as_key(key), 3)
+        noise = jax.random.gumbel(move, (check_count(n, "n") - 1, self.n_states), params.transition.dtype)
+        first = jax.random.categorical(begin, jnp.log(params.initial))
+
+        def step(state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+            state = (jnp.log(params.transition[state]) + own).argmax()
+            return state, state
+
+        _, later = jax.lax.scan(step, first, noise)
+        path = jnp.concatenate([first[None], later])
+        given = {} if covariates is None else {"x": covariates}
+        y = self.family.sample(draw, params.emissions, path, **given)
+        return (y, path) if states else y
+
     # what follows from domains
 
     def structure(self, size: Any) -> HiddenMarkovParams:
@@ -261,75 +286,10 @@ class HiddenMarkov(Model):
     def remarks(self, params: Any, data: Any) -> list[str]:
         return spoken(self.family.remarks(params.emissions, as_rows(self, data)))
 
-    # what is read off a fit
-
-    def posterior(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
-        """Smoothed probabilities p(z_t | the whole sequence), (n, K) in input order."""
-        return self.smooth(params, data)
-
-    def smooth(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
-        """p(z_t | y_1..T) of each step, (n, K) in input order."""
-        return _read(self, params, data, _smoothed)
-
-    def filter(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
-        """p(z_t | y_1..t) of each step, (n, K) in input order."""
-        return _read(self, params, data, _filtered)
-
-    def viterbi(self, params: HiddenMarkovParams, data: Any) -> jax.Array:
-        """(n,) the likeliest path of each sequence (Viterbi 1967), input order."""
-        return _read(self, params, data, _likeliest)
-
-    def posterior_sample(self, key: Any, params: HiddenMarkovParams, data: Any) -> jax.Array:
-        """(n,) a path of each sequence drawn from p(z | y), input order."""
-        return _read(self, params, data, Partial(_drawn, as_key(key)))
-
-    def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False) -> Any:
-        """One sequence of n steps; with `states`, also its states (n,)."""
-        begin, move, draw = jax.random.split(as_key(key), 3)
-        noise = jax.random.gumbel(move, (check_count(n, "n") - 1, self.n_states), params.transition.dtype)
-        first = jax.random.categorical(begin, jnp.log(params.initial))
-
-        def step(state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
-            state = (jnp.log(params.transition[state]) + own).argmax()
-            return state, state
-
-        _, later = jax.lax.scan(step, first, noise)
-        path = jnp.concatenate([first[None], later])
-        y = self.family.sample(draw, params.emissions, path)
-        return (y, path) if states else y
-
-    def expected_durations(self, params: HiddenMarkovParams) -> jax.Array:
-        """(K,) expected number of steps in a row in each state, 1 / (1 - A_kk); infinite where it is never left."""
-        return 1 / (1 - jnp.diagonal(params.transition))
-
-    def stationary(self, params: HiddenMarkovParams) -> jax.Array:
-        """(K,) the distribution of states that the transitions leave as it is."""
-        return stationary(params.transition)
-
 
 jax.tree_util.register_dataclass(
     HiddenMarkov, data_fields=("family", "prior", "fixed"), meta_fields=("n_states", "initial", "transition", "tied")
 )
-
-
-def stationary(transition: jax.Array) -> jax.Array:
-    """(K,) p with p A = p, by state reduction without subtractions (Grassmann, Taksar and Heyman 1985, Oper. Res. 33:1107).
-
-    Where several distributions stay (states that do not reach one another), one of them.
-    """
-    a = transition
-    k = len(a)
-    out = []
-    for n in range(k - 1, 0, -1):
-        left = a[n, :n].sum()
-        # a state that is never left takes all
-        out.append(a[:n, n] / jnp.maximum(left, jnp.finfo(a.dtype).tiny ** 0.5))
-        a = a[:n, :n] + out[-1][:, None] * a[n, :n]
-    p = jnp.ones(1, transition.dtype)
-    for column in reversed(out):
-        p = jnp.append(p, (p * column).sum())
-        p = p / p.sum()
-    return p
 
 
 def _shares(counts: jax.Array, kept: jax.Array) -> jax.Array:
@@ -365,33 +325,6 @@ def _check_mask(mask: Any, k: int) -> Any:
     return tuple(found.ravel().tolist())
 
 
-# recursions on prepared rows
-
-
-def _chain(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Chain:
-    log_prob = reduce.map_rows(model.family, params.emissions, rows, lambda _bound, _cells, log_prob: log_prob)
-    padded = jnp.concatenate([log_prob, jnp.zeros_like(log_prob[:1])])
-    emission = jnp.moveaxis(padded[rows.lanes.slot], -1, 1)
-    return Chain(emission, rows.lanes.first, params.initial, params.transition)
-
-
-def _to_rows(values: jax.Array, rows: Rows) -> jax.Array:
-    """(T, B, ...) -> (n, ...), input order."""
-    return values.reshape(-1, *values.shape[2:])[rows.lanes.place]
-
-
-def _step_weights(rows: Rows) -> jax.Array:
-    """(n,) weight of each step's sequence, 0 for a sequence with nothing observed."""
-    lanes = rows.lanes
-    told = jax.ops.segment_max(rows.informative.astype(rows.dtype), lanes.sequence, len(lanes.start))
-    return rows.weights * told[lanes.sequence]
-
-
-def _lane_weights(rows: Rows) -> jax.Array:
-    """(T, B) the same in lanes, 0 where a lane is filled up."""
-    return jnp.concatenate([_step_weights(rows), jnp.zeros(1, rows.dtype)])[rows.lanes.slot]
-
-
 @jax.jit
 def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> HiddenMarkovParams:
     k, dtype = model.n_states, rows.dtype
@@ -418,12 +351,12 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
 @jax.jit
 def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
-    links = _chain(model, params, rows)
-    weights = _lane_weights(rows)
+    links = model._links(params, rows)
+    weights = lane_weights(rows)
     found = chain.smooth(links, weights)
-    state = _to_rows(jnp.moveaxis(found.state, 1, -1), rows)
+    state = states_to_rows(found.state, rows)
     begin = rows.lanes.start
-    first = (state[begin] * _step_weights(rows)[begin][:, None]).sum(axis=0)
+    first = (state[begin] * step_weights(rows)[begin][:, None]).sum(axis=0)
     emissions = reduce.fold_given(model.family, params.emissions, rows, state)
     statistics = HiddenMarkovStatistics(first, found.pairs, emissions)
     return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))
@@ -432,38 +365,10 @@ def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expe
 @jax.jit
 def _log_likelihood(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
-    return reduce.weighted_sum(chain.log_norms(_chain(model, params, rows)), _lane_weights(rows))
+    return reduce.weighted_sum(chain.log_norms(model._links(params, rows)), lane_weights(rows))
 
 
 @jax.jit
 def _log_likelihood_sequences(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
-    steps = _to_rows(chain.log_norms(_chain(model, params, rows)), rows)
-    return jax.ops.segment_sum(steps, rows.lanes.sequence, len(rows.lanes.start))
-
-
-def _read(model: HiddenMarkov, params: HiddenMarkovParams, data: Any, what: Any) -> jax.Array:
-    rows = as_rows(model, data)
-    return _read_rows(model.settle(params, rows), params, rows, what if isinstance(what, Partial) else Partial(what))
-
-
-@jax.jit
-def _read_rows(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows, what: Any) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
-    return what(_chain(model, params, rows), rows)
-
-
-def _smoothed(links: Chain, rows: Rows) -> jax.Array:
-    return _to_rows(jnp.moveaxis(chain.smooth(links, _lane_weights(rows)).state, 1, -1), rows)
-
-
-def _filtered(links: Chain, rows: Rows) -> jax.Array:
-    return _to_rows(jnp.moveaxis(chain.filtered(links).state, 1, -1), rows)
-
-
-def _likeliest(links: Chain, rows: Rows) -> jax.Array:
-    return _to_rows(chain.likeliest(links)[0], rows)
-
-
-def _drawn(key: jax.Array, links: Chain, rows: Rows) -> jax.Array:
-    return _to_rows(chain.draw(key, links), rows)
+    return sequence_sums(to_rows(chain.log_norms(model._links(params, rows)), rows), rows)

@@ -11,6 +11,7 @@ import common
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxem
 from jaxem import Bernoulli, Categorical, LinearRegression, Mixture, MixtureParams, Poisson, Regression
@@ -33,13 +34,14 @@ def latent(kind: str, n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray
     return (rng.random((n, d, 1)) > cumulated[..., :-1]).sum(axis=-1).astype(np.float64), 0.9 * p + 0.1 / CATEGORIES
 
 
-def ours(kind: str, y: np.ndarray, start: np.ndarray, dtype: Any) -> Callable[[], Any]:
+def ours(kind: str, y: np.ndarray, start: np.ndarray, dtype: Any, dealt: bool = False) -> Callable[[], Any]:
     family = {"poisson": Poisson(), "bernoulli": Bernoulli(), "categorical": Categorical(CATEGORIES)}[kind]
     k = len(start)
     model = Mixture(family, k)
     components = type(family.domains)(jnp.asarray(start, dtype))
     params = MixtureParams(jnp.full(k, 1 / k, dtype), components)
-    rows = jaxem.prepare(model, y.astype(dtype))
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows")) if dealt else None
+    rows = jaxem.prepare(model, y.astype(dtype), sharding=sharding)
     settled = model.settle(params, rows)
     return lambda: common.step(settled, params, rows)
 
@@ -94,6 +96,8 @@ def discrete(report: common.Report, n: int, d: int, k: int) -> None:
     for kind in ("poisson", "bernoulli", "categorical"):
         y, start = latent(kind, n, d, k)
         calls: dict[str, Any] = {"jaxem": ours(kind, y, start, np.float64), "jaxem, float32": ours(kind, y, start, np.float32)}
+        if len(jax.devices()) > 1:
+            calls["jaxem, dealt"] = ours(kind, y, start, np.float64, dealt=True)
         reference = float(calls["jaxem"]()[1])
         for name, make in (("StepMix", step_mix), ("pomegranate, float32", pomegranate)):
             peer = make(kind, y, start)
@@ -197,7 +201,7 @@ def factors(report: common.Report, sizes: list[int], d: int, q: int) -> None:
 
 def main() -> None:
     args = common.arguments(__doc__)
-    common.configure()
+    common.configure(every_core_a_device=True)
     warnings.filterwarnings("ignore")
     report = common.Report(args, "stepmix", "pomegranate", "torch")
     discrete(report, *((2048, 4, 3) if args.small else (N, D, K)))

@@ -31,7 +31,7 @@ class Row:
     marginal: Callable | None = None  # (params, keep) -> params of the columns kept; None where columns cannot be left out
     total: Callable | None = None  # (params, data) -> (n,) log-likelihood of each row, for models that are no mixture
     core: bool = False  # whether float32 is in the short run too
-    slow: bool = False  # whether the row is left to the long run
+    slow: bool = False  # whether the row is left to the long run, and its float32 to the thorough one
     shaky: float = 1.0  # what rounding is multiplied by: digits that the family's functions or data lose, said beside it
 
     def data(self, dtype, n=N, seed=0):
@@ -117,7 +117,9 @@ def every(test):
     for row in collect():
         for dtype in DTYPES:
             marks = [pytest.mark.xdist_group(row.name)]
-            if row.slow or (dtype == "float32" and not row.core):
+            if row.slow and dtype == "float32":
+                marks.append(pytest.mark.thorough)
+            elif row.slow or (dtype == "float32" and not row.core):
                 marks.append(pytest.mark.slow)
             cases.append(pytest.param(row, dtype, id=f"{row.name}-{dtype}", marks=marks))
     return pytest.mark.parametrize(("row", "dtype"), cases)(test)

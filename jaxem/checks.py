@@ -200,8 +200,8 @@ def check_informative(rows: Any, n_states: int, name: str = "y") -> None:
         )
 
 
-def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:
-    """Row weights as an (n,) array of `dtype`; ones where None.
+def check_weights(weights: Any, n: int, dtype: Any, what: str = "row") -> jax.Array:
+    """Weights of n rows (or of what is said) as an (n,) array of `dtype`; ones where None.
 
     Raises:
         ValueError: wrong length, negative, NaN or infinite, or all zero (the last four only where concrete).
@@ -210,19 +210,19 @@ def check_weights(weights: Any, n: int, dtype: Any) -> jax.Array:
         return jnp.ones(n, dtype)
     shape = np.shape(weights)
     if shape != (n,):
-        raise ValueError(f"weights: found shape {shape} for {n} rows; give one weight per row, shape ({n},).")
+        raise ValueError(f"weights: found shape {shape} for {n} {what}s; give one weight per {what}, shape ({n},).")
     if not is_traced(weights):
         try:
             values = np.asarray(weights, np.float64)
         except (TypeError, ValueError) as error:
-            raise TypeError("weights: found values that are not numbers; give one weight >= 0 per row.") from error
+            raise TypeError(f"weights: found values that are not numbers; give one weight >= 0 per {what}.") from error
         bad = ~(np.isfinite(values) & (values >= 0))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            found = f"{int(bad.sum())} are negative, NaN or infinite, the first {values[row]} in row {row}"
+            found = f"{int(bad.sum())} are negative, NaN or infinite, the first {values[row]} in {what} {row}"
             raise ValueError(f"weights: {found}; give weights >= 0.")
         if not values.any():
-            raise ValueError("weights: all are zero; at least one row must count.")
+            raise ValueError(f"weights: all are zero; at least one {what} must count.")
         weights = values
     return jnp.asarray(weights, dtype)
 

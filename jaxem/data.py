@@ -79,7 +79,7 @@ class Rows:
         if weights is None:
             return self
         if self.lanes is not None:
-            weights = check_weights(weights, self.lanes.start.shape[0], self.dtype)[self.lanes.sequence]
+            weights = check_weights(weights, self.lanes.start.shape[0], self.dtype, "sequence")[self.lanes.sequence]
             return _with_weights(self, weights)
         return _with_weights(self, check_weights(weights, self.n, self.dtype))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ import numpy as np
 
 from jaxem import domains, initialize, reduce
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, cut_rows
+from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Simplex
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Chain
@@ -22,7 +24,7 @@ from jaxem.newton import ascend
 from jaxem.priors import dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
-from jaxem.sequences import lay_lanes, read_sequences
+from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import emissions_in_lanes, lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
 
 
@@ -122,13 +124,11 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     # data and starts
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
-        if sharding is not None:
-            raise ValueError("sharding: sequences are not dealt over devices; leave it out.")
-        data, lengths = read_sequences(y)
-        table = self.family.read(data, None)
-        rows = cut_rows(self.family, table, None, self.n_states)
-        rows = dataclasses.replace(rows, lanes=jax.tree.map(jnp.asarray, lay_lanes(lengths)))
-        return rows.weigh(np.ones(len(lengths)) if weights is None else weights)
+        return prepare_sequences(self.family, y, weights, self.n_states, sharding)
+
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
+        """Many data sets, each of one or several sequences, in blocks and lanes of one shape; every leaf has a leading axis."""
+        return prepare_sequence_batch(self.family, datasets, weights, self.n_states)
 
     def init(self, key: Any, data: Any, way: Any = 0) -> HiddenMarkovParams:
         """Emissions as `Mixture.init` finds components; transitions that last; first states with the states' shares.
@@ -226,16 +226,9 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
 
     def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
         """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
-        begin, move, draw = jax.random.split(as_key(key), 3)
-        noise = jax.random.gumbel(move, (check_count(n, "n") - 1, self.n_states), params.transition.dtype)
-        first = jax.random.categorical(begin, jnp.log(params.initial))
-
-        def step(state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
-            state = (jnp.log(params.transition[state]) + own).argmax()
-            return state, state
-
-        _, later = jax.lax.scan(step, first, noise)
-        path = jnp.concatenate([first[None], later])
+        params = jax.tree.map(jnp.asarray, params)
+        move, draw = jax.random.split(as_key(key))
+        path = _wander(move, params.initial, params.transition, check_count(n, "n"))
         given = {} if covariates is None else {"x": covariates}
         y = self.family.sample(draw, params.emissions, path, **given)
         return (y, path) if states else y
@@ -325,6 +318,19 @@ def _check_mask(mask: Any, k: int) -> Any:
     return tuple(found.ravel().tolist())
 
 
+@partial(jax.jit, static_argnames="n")
+def _wander(key: jax.Array, initial: jax.Array, transition: jax.Array, n: int) -> jax.Array:
+    """(n,) states of a chain."""
+    noise = jax.random.gumbel(key, (n, len(initial)), transition.dtype)
+
+    def step(state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+        state = (jnp.log(transition[state]) + own).argmax()
+        return state, state
+
+    first = (jnp.log(initial) + noise[0]).argmax()
+    return jnp.concatenate([first[None], jax.lax.scan(step, first, noise[1:])[1]])
+
+
 @jax.jit
 def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> HiddenMarkovParams:
     k, dtype = model.n_states, rows.dtype
@@ -356,7 +362,8 @@ def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expe
     found = chain.smooth(links, weights)
     state = states_to_rows(found.state, rows)
     begin = rows.lanes.start
-    first = (state[begin] * step_weights(rows)[begin][:, None]).sum(axis=0)
+    counted = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
+    first = (state[begin] * counted[:, None]).sum(axis=0)
     emissions = reduce.fold_given(model.family, params.emissions, rows, state)
     statistics = HiddenMarkovStatistics(first, found.pairs, emissions)
     return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))

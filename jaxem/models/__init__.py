@@ -2,12 +2,24 @@
 
 from jaxem.models.factor_analysis import FactorAnalysis, FactorScores, FactorTest, ProbabilisticPCA
 from jaxem.models.hidden_markov import HiddenMarkov, HiddenMarkovParams, HiddenMarkovPrior
+from jaxem.models.hidden_semi_markov import (
+    CategoricalDuration,
+    HiddenSemiMarkov,
+    HiddenSemiMarkovParams,
+    HiddenSemiMarkovPrior,
+    NegativeBinomialDuration,
+    PoissonDuration,
+)
 from jaxem.models.latent import Latent
+from jaxem.models.markov_forecast import Forecast, PseudoResiduals
 from jaxem.models.mixture import Mixture, MixtureParams
 from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, MixtureOfExpertsParams
+from jaxem.models.nonhomogeneous_hidden_markov import NonhomogeneousHiddenMarkov, NonhomogeneousParams
 from jaxem.models.single import Single
 
 __all__ = [
-    "FactorAnalysis", "FactorScores", "FactorTest", "GateParams", "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior",
-    "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "ProbabilisticPCA", "Single",
+    "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HiddenMarkov",
+    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior",
+    "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "NegativeBinomialDuration",
+    "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA", "PseudoResiduals", "Single",
 ]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import is_traced
-from jaxem.inputs import count_rows
+from jaxem.inputs import Regression, count_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,8 @@ def read_sequences(data: Any) -> tuple[Any, np.ndarray]:
     """Data of all sequences, one after another, and their lengths.
 
     Args:
-        data: one sequence of rows of any kind; a list of such; a (B, T, d) array; or `Sequences`.
+        data: one sequence of rows of any kind; a list of such; a (B, T, d) array; a `Regression` whose leaves lead with (B, T)
+            and whose y is (B, T, d); or `Sequences`.
 
     Raises:
         TypeError, ValueError: no sequence, or one without rows, named by its place; lengths that do not fit.
@@ -60,6 +61,9 @@ def read_sequences(data: Any) -> tuple[Any, np.ndarray]:
     if np.ndim(data) == 3 if not _is_tree(data) else False:
         b, t = np.shape(data)[:2]
         return _read_lengths(Sequences(data, np.full(b, t)))
+    if isinstance(data, Regression) and np.ndim(jax.tree.leaves(data.y)[0]) == 3:
+        b, t = np.shape(jax.tree.leaves(data.y)[0])[:2]
+        return jax.tree.map(lambda leaf: leaf.reshape(b * t, *leaf.shape[2:]), data), np.full(b, t)
     n = count_rows(data)
     if n == 0:
         raise ValueError("y: found a sequence without rows; give at least one.")

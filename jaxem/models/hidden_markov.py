@@ -15,6 +15,7 @@ from jaxem import domains, initialize, reduce
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Simplex
+from jaxem.inputs import Regression
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Chain
 from jaxem.kernels.stationary import stationary
@@ -92,7 +93,7 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
             check_prior(self.family, self.prior.emissions)
         elif isinstance(self.prior, tuple):
             raise TypeError(f"prior: found {type(self.prior).__name__}; give HiddenMarkovPrior(initial, transition, emissions).")
-        object.__setattr__(self, "initial", _check_initial(self.initial, self.n_states))
+        object.__setattr__(self, "initial", check_initial(self.initial, self.n_states))
         object.__setattr__(self, "transition", _check_mask(self.transition, self.n_states))
         if (self.fixed is not None or self.tied is not None) and isinstance(self.fixed, GIVEN):
             chosen = restrictions(self.fixed, self.tied, paths_of(self.free_domains))
@@ -124,6 +125,9 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     # data and starts
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        first = y[0] if isinstance(y, (list, tuple)) and len(y) else y
+        if isinstance(first, Regression) and first.gate is not None:
+            raise ValueError("y: has a gate, but these transitions are the same at every step; take NonhomogeneousHiddenMarkov.")
         return prepare_sequences(self.family, y, weights, self.n_states, sharding)
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
@@ -171,12 +175,12 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
         if prior is not None:
             firsts = jnp.maximum(firsts + prior.initial - 1, 0)
             pairs = jnp.where(self._allowed(), jnp.maximum(pairs + prior.transition - 1, 0), 0)
-        transition = _shares(pairs, params.transition)
+        transition = shares(pairs, params.transition)
         if self.initial == "stationary":
             transition = self._stationary_step(params, firsts, pairs, transition)
             initial = stationary(transition)
         else:
-            initial = _shares(firsts, params.initial) if self.initial == "free" else params.initial
+            initial = shares(firsts, params.initial) if self.initial == "free" else params.initial
         emissions = maximize(params.emissions, statistics.emissions, None if prior is None else prior.emissions)
         return HiddenMarkovParams(initial, transition, emissions)
 
@@ -223,6 +227,12 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
         if self.initial in ("free", "stationary"):
             out = out + dot_log(jnp.broadcast_to(prior.initial - 1, params.initial.shape), params.initial)
         return out
+
+    def transitions_ahead(self, params: HiddenMarkovParams, steps: int, gate: Any) -> jax.Array:
+        """(steps, K, K) of steps to come."""
+        if gate is not None:
+            raise ValueError("gate: these transitions have no covariates; leave it out, or take NonhomogeneousHiddenMarkov.")
+        return jnp.broadcast_to(params.transition, (steps, *params.transition.shape))
 
     def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
         """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
@@ -285,13 +295,13 @@ jax.tree_util.register_dataclass(
 )
 
 
-def _shares(counts: jax.Array, kept: jax.Array) -> jax.Array:
+def shares(counts: jax.Array, kept: jax.Array) -> jax.Array:
     """Counts brought to sum to 1 along the last axis; as `kept` where there are none."""
     total = counts.sum(axis=-1, keepdims=True)
     return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), kept)
 
 
-def _check_initial(initial: Any, k: int) -> Any:
+def check_initial(initial: Any, k: int) -> Any:
     """ "free", "stationary", or a tuple of K probabilities."""
     if isinstance(initial, str):
         if initial not in ("free", "stationary"):

@@ -14,7 +14,7 @@ from jaxem import domains, reduce
 from jaxem.checks import as_key, check_matrix
 from jaxem.data import Rows, prepare_rows
 from jaxem.inputs import Regression
-from jaxem.kernels.linalg import outer
+from jaxem.kernels.linalg import HIGHEST, matmul, outer
 from jaxem.kernels.quantiles import averaged, normal_quantile
 from jaxem.sequences import read_sequences
 
@@ -39,14 +39,14 @@ class PseudoResiduals(NamedTuple):
 
 
 def forecast(
-    model: Any, params: Any, rows: Rows, steps: int, levels: Any, key: Any, draws: int, covariates: Any
+    model: Any, params: Any, rows: Rows, steps: int, levels: Any, key: Any, draws: int, covariates: Any, gate: Any
 ) -> Forecast:
     """See `MarkovReadings.forecast`."""
     levels = np.atleast_1d(np.asarray(levels, np.float64))
     if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"levels: found {levels.tolist()}; give probabilities between 0 and 1.")
     params = domains.cast(params, rows.dtype)
-    states = _ahead(model.settle(params, rows), params, rows, steps)
+    states = _ahead(model.settle(params, rows), params, rows, model.transitions_ahead(params, steps, gate))
     family, emissions = model.family, params.emissions
     flat = states.reshape(-1, states.shape[-1])
     given = _covariates(covariates, rows, steps)
@@ -63,18 +63,18 @@ def forecast(
     return Forecast(states, mean, spread, found.reshape(len(levels), *states.shape[:2], -1))
 
 
-@partial(jax.jit, static_argnames="steps")
-def _ahead(model: Any, params: Any, rows: Rows, steps: int) -> jax.Array:
+@jax.jit
+def _ahead(model: Any, params: Any, rows: Rows, transitions: jax.Array) -> jax.Array:
     """(S, steps, K)."""
     state = model._recursions.filtered(model._links(params, rows)).state
     last = jnp.moveaxis(state, 1, -1).reshape(-1, state.shape[1])[rows.lanes.place[rows.lanes.end]]
 
-    def step(now: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        now = now @ params.transition
+    def step(now: jax.Array, transition: jax.Array) -> tuple[jax.Array, jax.Array]:
+        now = matmul(now, transition)
         now = now / now.sum(axis=1, keepdims=True)
         return now, now
 
-    return jnp.moveaxis(jax.lax.scan(step, last, None, length=steps)[1], 0, 1)
+    return jnp.moveaxis(jax.lax.scan(step, last, transitions)[1], 0, 1)
 
 
 def _covariates(covariates: Any, rows: Rows, steps: int) -> Regression | None:
@@ -82,8 +82,10 @@ def _covariates(covariates: Any, rows: Rows, steps: int) -> Regression | None:
     if covariates is None:
         return None
     if not isinstance(covariates, Regression):
-        intercept = rows.size[1] if isinstance(rows.size, tuple) and isinstance(rows.size[-1], bool) else True
-        covariates = Regression(None, covariates, bool(intercept))
+        size: Any = rows.size
+        size = size[0] if isinstance(size, tuple) and isinstance(size[0], tuple) else size  # beside the width of a gate
+        intercept = size[1] if isinstance(size, tuple) and isinstance(size[-1], bool) else True
+        covariates = Regression(None, covariates, intercept)
     found = len(check_matrix(covariates.x, "covariates")[0])
     if found != steps:
         raise ValueError(f"covariates: found {found} rows for {steps} steps; give one for each.")
@@ -127,7 +129,7 @@ def _mixed(states: jax.Array, mean: Any, spread: Any) -> tuple[Any, Any]:
         return None, None
     where = "shk,hkd->shd" if mean.ndim == 3 else "shk,kd->shd"
     matrices = spread.ndim == mean.ndim + 1
-    middle = jnp.einsum(where, states, mean)
+    middle = jnp.einsum(where, states, mean, precision=HIGHEST)
     deviation = mean - middle[:, :, None]  # (S, steps, K, d)
     own = outer(deviation, deviation) if matrices else deviation * deviation
     within = jnp.broadcast_to(spread, own.shape)

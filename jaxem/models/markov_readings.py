@@ -80,7 +80,8 @@ class MarkovReadings:
         return (mean, spread) if covariance else mean
 
     def forecast(
-        self, params: Any, data: Any, steps: int, *, levels: Any = (), key: Any = None, draws: int = 10_000, covariates: Any = None
+        self, params: Any, data: Any, steps: int, *, levels: Any = (), key: Any = None, draws: int = 10_000, covariates: Any = None,
+        gate: Any = None,
     ) -> Forecast:
         """What comes after the end of each of S sequences, for `steps` steps h = 1, 2, ...
 
@@ -94,11 +95,12 @@ class MarkovReadings:
                 distribution (`Family.tails`), else of `draws` simulated rows.
             key: an int seed or a JAX key, where quantiles have to be simulated.
             covariates: those of the steps to come, where the family takes covariates: (steps, p), the same for all sequences.
+            gate: covariates (steps, g) of their transitions, where transitions have such.
 
         Raises:
             TypeError: a family with covariates and none given. ValueError: levels outside of (0, 1); no key where it is needed.
         """
-        return forecast(self, params, as_rows(self, data), check_count(steps, "steps"), levels, key, draws, covariates)
+        return forecast(self, params, as_rows(self, data), check_count(steps, "steps"), levels, key, draws, covariates, gate)
 
     def pseudo_residuals(self, params: Any, data: Any, key: Any = None) -> PseudoResiduals:
         """One-step-ahead normal pseudo-residuals, column by column: standard normal under the true model.

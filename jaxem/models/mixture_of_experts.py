@@ -117,13 +117,7 @@ class MixtureOfExperts(Model):
 
     def _read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Any:
         """The family's table, with the gate's covariates beside it, scaled."""
-        if not isinstance(data, Regression) or data.gate is None:
-            raise TypeError("y: found no gate; give Regression(y, x, gate=z) with the covariates z of the component probabilities.")
-        plain = data.x is None and data.offset is None
-        table = self.family.read(data.y if plain else dataclasses.replace(data, gate=None), weights, missing)
-        gate, origin, names = _check_gate(data.gate, len(table.pilot), table.pilot.dtype)
-        size = (table.size, gate.shape[1])
-        return table._replace(gate=gate, gate_origin=origin, size=size, gate_columns=names)
+        return read_gated(self.family, data, weights, missing)
 
     def init(self, key: Any, data: Any, way: Any = 0) -> MixtureOfExpertsParams:
         """Components as under a mixture, the gate flat at their shares."""
@@ -236,6 +230,21 @@ class MixtureOfExperts(Model):
 jax.tree_util.register_dataclass(
     MixtureOfExperts, data_fields=("family", "prior", "fixed", "frame"), meta_fields=("n_components", "tied")
 )
+
+
+def read_gated(family: Any, data: Any, weights: Any, missing: bool | None) -> Any:
+    """The family's table, with the covariates of the gate beside it, scaled.
+
+    Raises:
+        TypeError, ValueError: data without a gate; missing, constant or collinear covariates; as the family's `read`.
+    """
+    if not isinstance(data, Regression) or data.gate is None:
+        raise TypeError("y: found no gate; give Regression(y, x, gate=z) with the covariates z of the states' probabilities.")
+    plain = data.x is None and data.offset is None
+    table = family.read(data.y if plain else dataclasses.replace(data, gate=None), weights, missing)
+    gate, origin, names = _check_gate(data.gate, len(table.pilot), table.pilot.dtype)
+    size = (table.size, gate.shape[1])
+    return table._replace(gate=gate, gate_origin=origin, size=size, gate_columns=names)
 
 
 def own(rows: Rows) -> Rows:

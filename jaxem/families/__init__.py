@@ -9,6 +9,7 @@ from jaxem.families.gamma import Gamma, GammaParams
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.families.linear_regression import LinearRegression, LinearRegressionParams
 from jaxem.families.logistic_regression import LogisticRegression, LogisticRegressionParams
+from jaxem.families.mixture_emission import GaussianMixtureEmission, MixtureEmission, MixtureEmissionParams
 from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialParams
 from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
@@ -32,12 +33,15 @@ __all__ = [
     "Gamma",
     "GammaParams",
     "Gaussian",
+    "GaussianMixtureEmission",
     "GaussianParams",
     "IsotropicFactorParams",
     "LinearRegression",
     "LinearRegressionParams",
     "LogisticRegression",
     "LogisticRegressionParams",
+    "MixtureEmission",
+    "MixtureEmissionParams",
     "NegativeBinomial",
     "NegativeBinomialParams",
     "Poisson",

@@ -1,0 +1,560 @@
+"""Markov-switching autoregressions: series whose mean, coefficients or variance change with an unseen regime."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem import domains, initialize, reduce
+from jaxem.checks import as_key, check_count, check_matrix, is_traced
+from jaxem.data import Rows, Table, as_rows, moments_of
+from jaxem.domains import Derived, Positive, Real, Simplex
+from jaxem.kernels import autoregression, chain, structured_chain
+from jaxem.kernels.autoregression import Autoregression, Moments
+from jaxem.kernels.chain import Chain
+from jaxem.kernels.lag_chain import LagChain
+from jaxem.kernels.stationary import stationary
+from jaxem.layout import WIDE
+from jaxem.model import Expectation, Model
+from jaxem.models.hidden_markov import check_initial, shares
+from jaxem.newton import ascend, damped_step
+from jaxem.priors import dot_log
+from jaxem.regimes import RegimeTable
+from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
+from jaxem.sequences import read_sequences
+from jaxem.steps import lane_weights, sequence_sums, states_to_rows, step_weights, to_lanes, to_rows
+
+SWITCHING = ("mean", "coefficients", "variance")
+PARAMETRISATIONS = ("mean", "intercept")
+
+
+class SwitchingMeanParams(NamedTuple):
+    """Params of K regimes, each lag measured from the mean of its own regime."""
+
+    initial: jax.Array  # (K,) probabilities of the first regime
+    transition: jax.Array  # (K, K) probabilities from row to column; rows sum to 1
+    mean: jax.Array  # (K,), or () where regimes share it
+    coefficients: jax.Array  # (K, p) or (p,)
+    variance: jax.Array  # (K,) or ()
+
+
+class SwitchingInterceptParams(NamedTuple):
+    """Params of K regimes, each with an intercept."""
+
+    initial: jax.Array  # (K,)
+    transition: jax.Array  # (K, K)
+    intercept: jax.Array  # (K,) or ()
+    coefficients: jax.Array  # (K, p) or (p,)
+    variance: jax.Array  # (K,) or ()
+
+
+class MarkovSwitchingStatistics(NamedTuple):
+    """Sums over sequences."""
+
+    initial: jax.Array  # (K,) expected number of sequences that begin in each regime
+    transition: jax.Array  # (K, K) expected number of steps between regimes, within sequences
+    rows: Moments  # of y_t and its lags, from the (p + 1)-th step on
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkovSwitching(Model):
+    r"""An autoregression of order p in which a Markov chain of regimes s moves some of the params (Hamilton 1989, Econometrica
+    57:357). With parametrisation "mean", e_t normal with variance variance[s_t],
+
+        y_t - mean[s_t] = sum_i coefficients[s_t, i] (y_{t-i} - mean[s_{t-i}]) + e_t,
+
+    where a change of regime moves y at once; with "intercept", where it moves y gradually (Krolzig 1997), a Markov-switching
+    regression on p lags,
+
+        y_t = intercept[s_t] + sum_i coefficients[s_t, i] y_{t-i} + e_t.
+
+    The likelihood is conditional on the first p values of a sequence, as Hamilton's; the chain begins with the sequence, so that
+    these have regimes too. With switching means its states are the tuples of the last p + 1 regimes: K^(p+1) of them, of which
+    each leads to K, and so K^(p+1) K operations a step. E-step: Kim's (1994, J. Econometrics 60:1) smoother, exact over tuples.
+    M-step: shares for the transitions; where the chain begins in its stationary distribution, Newton's method, since that depends
+    on them; conditional maximisation and Newton's method for the autoregression (`jaxem.kernels.autoregression.maximize`).
+
+    Data: one series (n,), a list of series, an (S, T, 1) array or `Sequences`; weights are one number a series. A missing (NaN)
+    value would leave steps without a lag, which is refused; at the end of a series missing values only let time pass.
+
+    Args:
+        order: p >= 1. (Without lags this is `HiddenMarkov(Gaussian(), K)`.)
+        switching: which params have a value for each regime, some of "mean" (or "intercept", the same), "coefficients",
+            "variance".
+        n_regimes: K.
+        parametrisation: "mean" or "intercept".
+        initial: "stationary", "free", or K probabilities to keep.
+
+    Raises:
+        TypeError, ValueError: numbers that are not whole and large enough; nothing that switches, or what is not known; initial
+            of another kind. With the data: more than one column, missing values that are lags, series of at most p steps.
+    """
+
+    order: int
+    switching: tuple[str, ...] = ("mean",)
+    n_regimes: int = 2
+    parametrisation: str = "mean"
+    _: dataclasses.KW_ONLY
+    initial: Any = "stationary"
+    frame: Any = None  # what statistics are taken from; `localize` moves it to the data
+
+    sequential = True  # raw data may be several sequences
+    closed = True
+    observed_blocks = ()
+
+    def __post_init__(self):
+        check_count(self.order, "order")
+        check_count(self.n_regimes, "n_regimes")
+        if self.parametrisation not in PARAMETRISATIONS:
+            raise ValueError(f"parametrisation: found {self.parametrisation!r}; give 'mean' or 'intercept'.")
+        names = (self.switching,) if isinstance(self.switching, str) else tuple(self.switching)
+        names = tuple("mean" if name == "intercept" else name for name in names)
+        unknown = [name for name in names if name not in SWITCHING]
+        if unknown or not names:
+            found = repr(unknown[0]) if unknown else "nothing"
+            raise ValueError(f"switching: found {found}; give some of {', '.join(map(repr, SWITCHING))}.")
+        object.__setattr__(self, "switching", tuple(name for name in SWITCHING if name in names))
+        object.__setattr__(self, "initial", check_initial(self.initial, self.n_regimes))
+
+    @property
+    def n_states(self) -> int:
+        """The regimes."""
+        return self.n_regimes
+
+    @property
+    def needs_key(self) -> bool:
+        return self.n_regimes > 1
+
+    @property
+    def domains(self) -> Any:
+        def own(name: str) -> tuple[int, ...]:
+            return (0,) if name in self.switching else ()
+
+        initial = Simplex() if self.initial == "free" else Derived()
+        rest = Real(own("mean")), Real(own("coefficients")), Positive(own("variance"))
+        return self._params(initial, Simplex(state_axes=(0, 1)), *rest)  # type: ignore[arg-type]
+
+    @property
+    def _params(self) -> Any:
+        return SwitchingMeanParams if self.parametrisation == "mean" else SwitchingInterceptParams
+
+    @property
+    def _lags(self) -> bool:
+        """Whether states are tuples of regimes."""
+        return self.parametrisation == "mean" and "mean" in self.switching
+
+    # data and starts
+
+    def width(self, size: Any) -> int:
+        """Rows a block."""
+        del size
+        return WIDE
+
+    def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
+        """Series one after another as one column."""
+        del weights, missing
+        y, columns = check_matrix(data)
+        if y.shape[1] != 1:
+            raise ValueError(f"y: found {y.shape[1]} columns; give one series, (n,), or a list of series.")
+        if is_traced(y):
+            return Table({"y": y, "seen": jnp.ones_like(y)}, y, jnp.zeros(1, y.dtype), 1, 1, columns=columns)
+        seen = ~np.isnan(y)
+        mean = moments_of(y, None)[0].astype(y.dtype)
+        cells = {"y": np.where(seen, y, mean), "seen": seen.astype(y.dtype)}
+        return Table(cells, y, mean, 1, 1, seen[:, 0], not seen.all(), columns=columns)
+
+    def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
+        rows = prepare_sequences(self, y, weights, self.n_regimes, sharding)
+        self._check_series(y)
+        return rows
+
+    def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
+        """Many data sets, each of one or several series; every leaf has a leading axis."""
+        rows = prepare_sequence_batch(self, datasets, weights, self.n_regimes)
+        for number, data in enumerate(datasets):
+            self._check_series(data, f"datasets[{number}]")
+        return rows
+
+    def _check_series(self, data: Any, name: str = "y") -> None:
+        """Series long enough, and complete up to the last value seen."""
+        whole, lengths = read_sequences(data)
+        ends = np.cumsum(lengths)
+        several = len(lengths) > 1
+        for number in np.flatnonzero(lengths <= self.order)[:1]:
+            who = f"{name}[{number}]" if several else name
+            need = f"order {self.order} needs at least {self.order + 1}"
+            raise ValueError(f"{who}: found {lengths[number]} steps; {need}.")
+        y, _ = check_matrix(whole)
+        if is_traced(y):
+            return
+        seen = ~np.isnan(np.asarray(y)[:, 0])
+        for number, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+            own = seen[end - length : end]
+            last = int(np.flatnonzero(own)[-1]) if own.any() else -1
+            gone = np.flatnonzero(~own[: last + 1])
+            if gone.size:
+                who = f"{name}[{number}]" if several else name
+                remedy = "cut the series there and give the parts as a list, or fill it in"
+                raise ValueError(f"{who}: the value at step {gone[0]} is missing, and later steps need it as a lag; {remedy}.")
+
+    def init(self, key: Any, data: Any, way: Any = 0) -> Any:
+        """Regimes from what switches: clusters of the values, or of the sizes of residuals; they last. See `initialize`."""
+        return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
+
+    def settle(self, params: Any, data: Rows) -> MarkovSwitching:
+        del params, data
+        return self
+
+    def localize(self, params: Any, data: Rows) -> MarkovSwitching:
+        """Statistics are taken from the mean of the data."""
+        del params
+        return dataclasses.replace(self, frame=data.origin[0])
+
+    @property
+    def _frame(self) -> Any:
+        return 0.0 if self.frame is None else self.frame
+
+    def _links(self, params: Any, rows: Rows) -> Chain | LagChain:
+        """What the recursions run over; steps that are conditioned upon, or missing, only let time pass."""
+        v, counted = _lagged(self, rows, rows.origin[0])
+        own = Autoregression(*params[2:])
+        density = autoregression.log_densities(own, v, self.n_regimes, self._lags, rows.origin[0])
+        density = jnp.where(counted[:, None], density, 0)
+        kind: Any = LagChain if self._lags else Chain
+        return kind(density, rows.lanes.first, params.initial, params.transition)
+
+    # EM
+
+    def e_step(self, params: Any, data: Any) -> Expectation:
+        return _e_step(self, params, as_rows(self, data))
+
+    def m_step(self, params: Any, statistics: MarkovSwitchingStatistics) -> Any:
+        firsts, pairs = statistics.initial, statistics.transition
+        transition, initial = shares(pairs, params.transition), params.initial
+        if self.initial == "stationary":
+            transition = _stationary_step(params.transition, transition, firsts, pairs)
+            initial = stationary(transition)
+        elif self.initial == "free":
+            initial = shares(firsts, params.initial)
+        own = Autoregression(*params[2:])
+        found = autoregression.maximize(own, statistics.rows, self.n_regimes, self._lags, self._frame)
+        return self._params(initial, transition, *found)
+
+    def m_step_expanded(self, params: Any, statistics: MarkovSwitchingStatistics) -> Any:
+        return self.m_step(params, statistics)
+
+    def expected_log_joint(self, params: Any, statistics: MarkovSwitchingStatistics) -> jax.Array:
+        chain_part = dot_log(statistics.initial, params.initial) + dot_log(statistics.transition, params.transition)
+        own = Autoregression(*params[2:])
+        rows = autoregression.expected_log_prob(own, statistics.rows, self.n_regimes, self._lags, self._frame)
+        return chain_part + rows
+
+    def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
+        """Of all series together, given the first p values of each; (S,) unweighted, one a series, with per_row."""
+        rows = as_rows(self, data)
+        return (_log_likelihood_sequences if per_row else _log_likelihood)(self, params, rows)
+
+    def log_prior(self, params: Any) -> jax.Array:
+        """0: there is none."""
+        return jnp.zeros((), params.transition.dtype)
+
+    # what follows from domains
+
+    def structure(self, size: Any) -> Any:
+        del size
+        k, p = self.n_regimes, self.order
+        shapes = ((), (p,), ())
+        own = [(k, *shape) if name in self.switching else shape for name, shape in zip(SWITCHING, shapes, strict=True)]
+        return self._params((k,), (k, k), *own)
+
+    def n_parameters(self, size: Any) -> int:
+        return domains.count(self.domains, self.structure(size))
+
+    def to_unconstrained(self, params: Any) -> jax.Array:
+        return domains.to_unconstrained(self.domains, params)
+
+    def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
+        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        if self.initial == "free":
+            return params
+        known = stationary(params.transition) if self.initial == "stationary" else jnp.asarray(self.initial, vector.dtype)
+        return params._replace(initial=known)
+
+    def canonical_order(self, params: Any) -> jax.Array:
+        """Order of the regimes by what switches: mean or intercept, else variance, else the first coefficient; as given where
+        the first regime's probabilities are."""
+        if isinstance(self.initial, tuple):
+            return jnp.arange(self.n_regimes)
+        centre, coefficients, variance = params[2:]
+        if "mean" in self.switching:
+            return jnp.argsort(centre)
+        return jnp.argsort(variance if "variance" in self.switching else coefficients[:, 0])
+
+    def relabel(self, params: Any, order: jax.Array) -> Any:
+        return domains.relabel(self.domains, params, order)._replace(initial=jnp.take(params.initial, order))
+
+    def degenerate(self, params: Any, data: Rows) -> jax.Array:
+        """A regime has collapsed where its variance is lost in the rounding of the residuals."""
+        k = self.n_regimes
+        reach = jnp.abs(autoregression.weights_of(params.coefficients, k)).sum(axis=1)
+        floor = (8 * np.finfo(data.dtype).eps * reach) ** 2 * data.spread[0]
+        return ~(jnp.broadcast_to(params.variance, (k,)) > floor)
+
+    def magnitude(self, params: Any, data: Rows) -> jax.Array:
+        """1 + the size of values and lags in standard deviations of the residual, which is what their difference rounds like."""
+        k = self.n_regimes
+        reach = jnp.abs(autoregression.weights_of(params.coefficients, k)).sum(axis=1)
+        return 1 + (reach * jnp.sqrt(data.spread[0] / jnp.broadcast_to(params.variance, (k,)))).max()
+
+    # what is read off a fit
+
+    def posterior(self, params: Any, data: Any) -> jax.Array:
+        """Smoothed probabilities p(s_t | the whole series), (n, K) in input order."""
+        return self.smooth(params, data)
+
+    def smooth(self, params: Any, data: Any) -> jax.Array:
+        """p(s_t | y_1..T) of each step, (n, K) in input order."""
+        return _read(self, params, data, _smoothed)
+
+    def filter(self, params: Any, data: Any) -> jax.Array:
+        """p(s_t | y_1..t) of each step, (n, K) in input order."""
+        return _read(self, params, data, _filtered)
+
+    def viterbi(self, params: Any, data: Any) -> jax.Array:
+        """(n,) the likeliest path of regimes of each series (Viterbi 1967), input order."""
+        return _read(self, params, data, _likeliest)
+
+    def posterior_sample(self, key: Any, params: Any, data: Any) -> jax.Array:
+        """(n,) a path of regimes of each series drawn from p(s | y), input order."""
+        return _read(self, params, data, jax.tree_util.Partial(_drawn, as_key(key)))
+
+    def sample(self, key: Any, params: Any, n: int, *, states: bool = False) -> Any:
+        """One series of n steps (n, 1); with `states`, also its regimes (n,).
+
+        The first p values, of which the model says nothing, are drawn from their regimes' levels (`levels`) and variances.
+        """
+        params = jax.tree.map(jnp.asarray, params)
+        y, path = _simulate(self, as_key(key), params, max(check_count(n, "n"), self.order))
+        return (y[:n, None], path[:n]) if states else y[:n, None]
+
+    def levels(self, params: Any) -> jax.Array:
+        """(K,) the mean of y in each regime if it lasted: the mean, or intercept / (1 - sum of coefficients)."""
+        centre = jnp.broadcast_to(params[2], (self.n_regimes,))
+        if self.parametrisation == "mean":
+            return centre
+        return centre / autoregression.weights_of(params.coefficients, self.n_regimes).sum(axis=1)
+
+    def expected_durations(self, params: Any) -> jax.Array:
+        """(K,) expected number of steps in a row in each regime, 1 / (1 - A_kk); infinite where it is never left."""
+        return 1 / (1 - jnp.diagonal(params.transition))
+
+    def stationary(self, params: Any) -> jax.Array:
+        """(K,) the distribution of regimes that the transitions leave as it is."""
+        return stationary(jnp.asarray(params.transition))
+
+    def regimes(self, params: Any, data: Any) -> RegimeTable:
+        """Level, standard deviation, expected duration and probabilities of each regime, as a table that prints."""
+        deviation = jnp.sqrt(jnp.broadcast_to(params.variance, (self.n_regimes,)))
+        found = self.smooth(params, data).mean(axis=0), self.stationary(params), self.expected_durations(params)
+        return RegimeTable(*(np.asarray(each) for each in (self.levels(params), deviation, found[2], *found[:2])))
+
+
+jax.tree_util.register_dataclass(
+    MarkovSwitching,
+    data_fields=("frame",),
+    meta_fields=("order", "switching", "n_regimes", "parametrisation", "initial"),
+)
+
+
+def _stationary_step(old: jax.Array, closed: jax.Array, firsts: jax.Array, pairs: jax.Array) -> jax.Array:
+    """argmax over A of sum_jk pairs_jk log A_jk + sum_k firsts_k log stationary(A)_k, by Newton's method from the better of the
+    old A and the maximiser of the first sum."""
+    domain = Simplex(state_axes=(0, 1))
+
+    def objective(vector: jax.Array) -> jax.Array:
+        transition = domain.unflatten(vector, pairs.shape)
+        return dot_log(pairs, transition) + dot_log(firsts, stationary(transition))
+
+    a, b = domain.flatten(old), domain.flatten(closed)
+    return domain.unflatten(ascend(objective, jnp.where(objective(b) > objective(a), b, a)), pairs.shape)
+
+
+def _lagged(model: MarkovSwitching, rows: Rows, frame: Any) -> tuple[jax.Array, jax.Array]:
+    """y_t, y_t-1, ..., y_t-p less `frame` (T, p + 1, B), and whether a step counts (T, B): it has p steps before it in its
+    series, and is seen."""
+    cells = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(_slots(section.cells) for section in rows.sections))
+    cells = jax.tree.map(lambda leaf: leaf[rows.position], cells)
+    y, seen = to_lanes(cells["y"] - frame, rows)[:, 0], to_lanes(cells["seen"], rows)[:, 0]
+    counted, values = seen > 0, [y]
+    for lag in range(1, model.order + 1):
+        nothing = jnp.zeros_like(y[:lag])
+        values.append(jnp.concatenate([nothing, y[:-lag]])[: len(y)])
+        begun = jnp.concatenate([jnp.ones_like(counted[: lag - 1]), rows.lanes.first])[: len(y)]
+        counted = counted & ~begun
+    return jnp.stack(values, axis=1), counted
+
+
+def _slots(cells: Any) -> Any:
+    """Leaves (m, c, 1, b) -> (m c b, 1)."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, 1), cells)
+
+
+def _smooth(links: Chain | LagChain, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Smoothed probabilities of states (T, K^L, B), weighted pairs of regimes (K, K), log_norm (T, B)."""
+    if isinstance(links, Chain):
+        found = chain.smooth(links, weights)
+        return found.state, found.pairs, found.log_norm
+    told = structured_chain.smooth(links, weights)
+    k, smooth = len(links.initial), told.told
+    moved = jnp.where(links.first, 0, weights)
+    pairs = (smooth * moved[:, None]).sum(axis=(0, 2)).reshape(k, k, -1).sum(axis=-1).T
+    return smooth, pairs, told.log_norm
+
+
+def _regimes(states: jax.Array, k: int) -> jax.Array:
+    """(T, K^L, B) -> (T, K, B): the present regime's probabilities."""
+    return states.reshape(states.shape[0], k, -1, states.shape[2]).sum(axis=2)
+
+
+@jax.jit
+def _e_step(model: MarkovSwitching, params: Any, rows: Rows) -> Expectation:
+    params = domains.cast(params, rows.dtype)
+    k, weights = model.n_regimes, lane_weights(rows)
+    state, pairs, log_norm = _smooth(model._links(params, rows), weights)
+    v, counted = _lagged(model, rows, model._frame)
+    found = autoregression.moments(v, state * jnp.where(counted, weights, 0)[:, None], k)
+    regime = states_to_rows(_regimes(state, k), rows)
+    begin = rows.lanes.start
+    own = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
+    first = (regime[begin] * own[:, None]).sum(axis=0)
+    return Expectation(MarkovSwitchingStatistics(first, pairs, found), reduce.weighted_sum(log_norm, weights))
+
+
+def _log_norms(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
+    links = model._links(domains.cast(params, rows.dtype), rows)
+    return chain.log_norms(links) if isinstance(links, Chain) else structured_chain.log_norms(links)
+
+
+@jax.jit
+def _log_likelihood(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
+    return reduce.weighted_sum(_log_norms(model, params, rows), lane_weights(rows))
+
+
+@jax.jit
+def _log_likelihood_sequences(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
+    return sequence_sums(to_rows(_log_norms(model, params, rows), rows), rows)
+
+
+def _read(model: MarkovSwitching, params: Any, data: Any, what: Any) -> jax.Array:
+    return _read_rows(model, params, as_rows(model, data), jax.tree_util.Partial(what))
+
+
+@jax.jit
+def _read_rows(model: MarkovSwitching, params: Any, rows: Rows, what: Any) -> jax.Array:
+    return what(model._links(domains.cast(params, rows.dtype), rows), rows)
+
+
+def _smoothed(links: Any, rows: Rows) -> jax.Array:
+    return states_to_rows(_regimes(_smooth(links, lane_weights(rows))[0], len(links.initial)), rows)
+
+
+def _filtered(links: Any, rows: Rows) -> jax.Array:
+    if isinstance(links, Chain):
+        return states_to_rows(chain.filtered(links).state, rows)
+    return states_to_rows(_regimes(jnp.exp(structured_chain.log_filtered(links)), len(links.initial)), rows)
+
+
+def _likeliest(links: Any, rows: Rows) -> jax.Array:
+    if isinstance(links, Chain):
+        return to_rows(chain.likeliest(links)[0], rows)
+    return to_rows(structured_chain.likeliest(links) // (links.density.shape[1] // len(links.initial)), rows)
+
+
+def _drawn(key: jax.Array, links: Any, rows: Rows) -> jax.Array:
+    if isinstance(links, Chain):
+        return to_rows(chain.draw(key, links), rows)
+    return to_rows(structured_chain.draw(key, links) // (links.density.shape[1] // len(links.initial)), rows)
+
+
+@jax.jit
+def _init(model: MarkovSwitching, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
+    """Coefficients by least squares on all rows; regimes from clusters of the values, and of the logarithms of residuals, where
+    mean or variance switch; params of each from its rows, pulled to the pooled ones."""
+    k, p, dtype = model.n_regimes, model.order, rows.dtype
+    v, counted = _lagged(model, rows, rows.origin[0])
+    mass = jnp.where(counted, lane_weights(rows), 0)
+    design = jnp.concatenate([jnp.ones_like(v[:, :1]), v[:, 1:]], axis=1)  # (T, p + 1, B)
+
+    def regress(weight: jax.Array) -> jax.Array:
+        """(..., T, B) -> (..., p + 1) intercept and coefficients."""
+        information = jnp.einsum("...tb,tpb,tqb->...pq", weight, design, design)
+        return damped_step(jnp.einsum("...tb,tpb,tb->...p", weight, design, v[:, 0]), information)
+
+    pooled = regress(mass)
+    residual = v[:, 0] - jnp.einsum("p,tpb->tb", pooled, design)
+    total = jnp.maximum(mass.sum(), 1)
+    noise = (mass * residual**2).sum() / total
+    spread = jnp.where(rows.spread[0] > 0, rows.spread[0], 1)
+    size = jnp.log(jnp.sqrt(jnp.where(noise > 0, noise, 1)) * 0.05 + jnp.abs(residual))
+    features = {"mean": v[:, 0] / jnp.sqrt(spread), "variance": size, "coefficients": v[:, 0] * v[:, 1] / spread}
+    points = jnp.stack([features[name].reshape(-1) for name in model.switching], axis=1)
+    r = initialize.memberships(key, points, mass.reshape(-1), k, way).reshape(*mass.shape, k)
+    r = jnp.moveaxis(r, -1, 0)  # (K, T, B)
+    weight = r.sum(axis=(1, 2))
+    pull = 0.1 * total / k
+    mean = (r * v[:, 0]).sum(axis=(1, 2)) / (weight + pull) + rows.origin[0]
+    each = regress(r + pull * mass / total)
+    own_residual = v[:, 0] - jnp.einsum("kp,tpb->ktb", each, design)
+    variance = ((r * own_residual**2).sum(axis=(1, 2)) + pull * noise) / (weight + pull)
+    found = {"mean": mean, "coefficients": 0.5 * each[:, 1:] + 0.5 * pooled[1:], "variance": variance}
+    if model.parametrisation == "intercept":
+        found["mean"] = mean * (1 - found["coefficients"].sum(axis=1))
+    if "mean" not in model.switching:
+        level = rows.origin[0] + 0 * noise
+        found["mean"] = level * (1 - pooled[1:].sum()) if model.parametrisation == "intercept" else level
+    if "coefficients" not in model.switching:
+        found["coefficients"] = pooled[1:]
+    if "variance" not in model.switching:
+        found["variance"] = noise
+    if model.parametrisation == "intercept" and "mean" in model.switching and "coefficients" not in model.switching:
+        found["mean"] = mean * (1 - pooled[1:].sum())
+    often = (weight + 1) / (weight.sum() + k)
+    stay = jnp.where(way == 2, 0.95, 0.8).astype(dtype)
+    transition = stay * jnp.eye(k, dtype=dtype) + (1 - stay) * often
+    initial = often
+    if model.initial != "free":
+        initial = stationary(transition) if model.initial == "stationary" else jnp.asarray(model.initial, dtype)
+    least = jnp.finfo(dtype).tiny ** 0.5
+    return model._params(
+        initial, transition, found["mean"].astype(dtype), found["coefficients"].astype(dtype), jnp.maximum(found["variance"], least)
+    )
+
+
+@partial(jax.jit, static_argnames="n")
+def _simulate(model: MarkovSwitching, key: jax.Array, params: Any, n: int) -> tuple[jax.Array, jax.Array]:
+    """(n,) values and regimes."""
+    k, p, dtype = model.n_regimes, model.order, params.transition.dtype
+    move, draw = jax.random.split(key)
+    noise, shocks = jax.random.gumbel(move, (n, k), dtype), jax.random.normal(draw, (n,), dtype)
+    weights = autoregression.weights_of(params.coefficients, k)
+    centre, deviation = jnp.broadcast_to(params[2], (k,)), jnp.sqrt(jnp.broadcast_to(params.variance, (k,)))
+    level, inner = model.levels(params), model.parametrisation == "mean"
+
+    def step(before: tuple[jax.Array, jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
+        regime, y, regimes = before
+        own, shock, t = now
+        chances = jnp.where(t == 0, jnp.log(params.initial), jnp.log(params.transition[regime]))
+        regime = (chances + own).argmax()
+        past = y - centre[regimes] if inner else y
+        expected = centre[regime] - (weights[regime, 1:] * past).sum()
+        value = jnp.where(t < p, level[regime], expected) + deviation[regime] * shock
+        return (regime, jnp.append(value, y)[:p], jnp.append(regime, regimes)[:p]), (value, regime)
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros(p, dtype), jnp.zeros(p, jnp.int32))
+    return jax.lax.scan(step, start, (noise, shocks, jnp.arange(n)))[1]

@@ -2,7 +2,7 @@
 
 from jaxem import families as _families
 from jaxem import models as _models
-from jaxem.algorithms import Algorithm, Info, ecme, em
+from jaxem.algorithms import Algorithm, Info, aitken, anderson, ecme, em, quasi_newton, squarem
 from jaxem.align import align
 from jaxem.check_model import check_model
 from jaxem.data import prepare
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "MixturePrior",
     "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Status", "Stop",
-    "WeightedRows", "align", "check_model", "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "from_covariance",
-    "goodness_of_fit", "impute_categories", "oblimin", "prepare", "promax", "quartimax", "rotate", "tobit", "varimax",
+    "WeightedRows", "aitken", "align", "anderson", "check_model", "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "from_covariance",
+    "goodness_of_fit", "impute_categories", "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax",
     "weak_prior", *_families.__all__, *_models.__all__,
 ]  # fmt: skip

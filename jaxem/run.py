@@ -52,7 +52,7 @@ def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algori
         stalls=zero,
         status=status.astype(jnp.int32),
         steps=zero,
-        passes=zero,
+        passes=zero + algorithm.opening(model),
         history=jnp.full(HISTORY, jnp.nan, dtype),
         stride=zero + 1,
         degenerate=collapsed,
@@ -76,7 +76,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
     slack = jnp.where(noise <= TRUSTED * rows.weights.sum(), noise, 0)
     quiet = ~first & (jnp.abs(change) <= resolution(info.objective, rows)) | ((change <= 0) & (change >= -slack))
     stalls = jnp.where(quiet, run.stalls + 1, 0)
-    gap = _aitken(info.objective, run.objective, run.before)
+    gap = _aitken(info.objective, run.objective, run.before) if info.gap is None else info.gap.astype(run.gap.dtype)
     met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, slack))
     status = jnp.select(
         [~finite, fell, collapsed.any(), met, steps >= stop.max_steps],

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from jaxem.algorithms.aitken import aitken
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.anderson import anderson
 from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
+from jaxem.algorithms.quasi_newton import quasi_newton
+from jaxem.algorithms.squarem import squarem
 
-__all__ = ["Algorithm", "Info", "algorithm_for", "ecme", "em"]
+__all__ = ["Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "quasi_newton", "squarem"]
 
 
 def algorithm_for(model: Any) -> Algorithm:

@@ -1,9 +1,9 @@
-"""What an algorithm is: a pair of pure functions that knows no model, no loop and no stopping rule."""
+"""What an algorithm is: a few pure functions that know no model, no loop and no stopping rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,6 +14,13 @@ class Info(NamedTuple):
     log_likelihood: jax.Array  # () at the params before the step: the E-step gives it for nothing
     objective: jax.Array  # () log_likelihood + log prior, at the same params
     passes: jax.Array | int  # () E-step equivalents that the step cost
+    gap: jax.Array | None = None  # () estimate of the objective still to gain; None: the driver's own, from three objectives
+
+
+def nothing(model: Any) -> int:
+    """Passes of an `init` that does not look at the data."""
+    del model
+    return 0
 
 
 class Algorithm(NamedTuple):
@@ -26,3 +33,4 @@ class Algorithm(NamedTuple):
     init: Callable
     step: Callable
     monotone: bool = True  # whether the objective can never fall by more than rounding
+    opening: Callable[[Any], int] = nothing  # model -> passes that `init` costs

@@ -46,7 +46,12 @@ def ecme(*blocks: str) -> Algorithm:
     """
     if not blocks:
         raise ValueError("blocks: found none; name the params to maximise, for instance ecme('components.dof'), or take em().")
-    return Algorithm(partial(_init, blocks), partial(_step, blocks))
+    return Algorithm(partial(_init, blocks), partial(_step, blocks), opening=_opening)
+
+
+def _opening(model: Any) -> int:
+    del model
+    return 1
 
 
 def _leaves_of(model: Any, blocks: tuple[str, ...]) -> list[int]:

@@ -39,7 +39,11 @@ def em(expanded: bool = True) -> Algorithm:
         expanded: take the M-step of a parameter-expanded model where the model knows one (PX-EM, Liu, Rubin and Wu 1998,
             Biometrika 85:755): the same fixed points, as monotone, fewer steps. False for the plain EM map.
     """
-    return Algorithm(_init, partial(_step, expanded))
+    return Algorithm(_init, partial(_step, expanded), opening=_opening)
+
+
+def _opening(model: Any) -> int:
+    return 0 if model.closed else 1
 
 
 def _init(model: Any, params: Any, data: Any, key: jax.Array) -> EMState:

@@ -99,3 +99,18 @@ def lower_form(loadings: jax.Array) -> jax.Array:
         below = below.at[..., 0, :].set(jnp.zeros_like(row).at[..., 0].set(norm))
         out = out.at[..., j:, j:].set(below)
     return out
+
+
+def solve_small(a: jax.Array, b: jax.Array) -> jax.Array:
+    """x with a x = b, a (n, n) of any kind, b (n,), by Gauss and Jordan's elimination with partial pivoting, unrolled: n is a
+    handful. Not finite where a is singular."""
+    n = len(b)
+    rows = jnp.concatenate([a, b[:, None]], axis=1)
+    places = jnp.arange(n)
+    for j in range(n):
+        pivot = jnp.where(places >= j, jnp.abs(rows[:, j]), -1).argmax()
+        swapped = jnp.where(places == j, pivot, jnp.where(places == pivot, j, places))
+        rows = rows[swapped]
+        own = rows[j] / rows[j, j]
+        rows = jnp.where((places == j)[:, None], own, rows - rows[:, j : j + 1] * own)
+    return rows[:, n]

@@ -1,0 +1,53 @@
+"""SQUAREM: squared extrapolation of a monotone map (Varadhan and Roland 2008, Scand. J. Stat. 35:335).
+
+x = u0 + 2 a r + a^2 v, with r = u1 - u0, v = (u2 - u1) - r and the step length a = |r| / |v| of scheme S3, the only scheme that
+accelerates mixtures reliably. a lies between 1 (no leap) and a bound that grows fourfold where it was reached and did good, and
+shrinks where it did harm.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.algorithms.algorithm import Algorithm
+from jaxem.algorithms.cycle import Leap, cycle, differences
+from jaxem.algorithms.em import em
+
+GROWTH = 4.0
+
+
+@lru_cache
+def squarem(algorithm: Algorithm | None = None) -> Algorithm:
+    """SQUAREM S3 with a strict guard: monotone, three passes a cycle, two vectors of memory, robust at boundaries.
+
+    Args:
+        algorithm: the monotone algorithm to accelerate, default `em()`.
+    """
+    return cycle(em() if algorithm is None else algorithm, Leap(_start, _leap, _learn))
+
+
+def _start(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    one = jnp.ones((), u.dtype)
+    return one, one
+
+
+def _leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax.Array, Any]:
+    bound, _ = memory
+    r, after = differences(u0, u1, u2)
+    v = after - r
+    size = jnp.linalg.norm(v)
+    a = jnp.where(size > 0, jnp.linalg.norm(r) / jnp.where(size > 0, size, 1), 1)
+    a = jnp.clip(a, 1, bound)
+    # u2 and what is added to it: a = 1 leaves u2 as it is, infinite coordinates too
+    return u2 + 2 * (a - 1) * r + (a**2 - 1) * v, (bound, a)
+
+
+def _learn(memory: Any, accepted: jax.Array) -> Any:
+    bound, a = memory
+    reached = a >= bound
+    moved = jnp.where(accepted, GROWTH * bound, jnp.maximum(bound / GROWTH, 1))
+    return jnp.where(reached, moved, bound), a

@@ -16,10 +16,13 @@ from jaxem.models.mixture import Mixture, MixtureParams
 from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, MixtureOfExpertsParams
 from jaxem.models.nonhomogeneous_hidden_markov import NonhomogeneousHiddenMarkov, NonhomogeneousParams
 from jaxem.models.single import Single
+from jaxem.models.state_space import StateSpace, StateSpaceParams
+from jaxem.models.state_space_data import Inputs
 
 __all__ = [
     "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HiddenMarkov",
-    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior",
+    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
     "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "NegativeBinomialDuration",
     "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA", "PseudoResiduals", "Single",
+    "StateSpace", "StateSpaceParams",
 ]

@@ -1,6 +1,6 @@
 r"""Autoregressions whose parameters depend on a regime: log-densities, their additive statistics, and what maximises them.
 
-A row is v = (y_t, y_t-1, ..., y_t-p). In regime k its residual is a_k . v - level(s) with a_k = (1, -phi_k1, ..., -phi_kp). States s
+A row is v = (y_t, y_t-1, ..., y_t-p). In regime k its residual is a_k . v - level(s), a_k = (1, -phi_k1, ..., -phi_kp). States s
 are K^L regimes of the last L steps, the present one k the most significant digit; level depends on all of them where each lag
 is measured from the mean of its own regime (L = p + 1), and on k alone where the regime has an intercept (L = 1).
 """
@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.kernels.linalg import HIGHEST
-from jaxem.newton import ascend, damped_step
+from jaxem.newton import damped_step
+
+ROUNDS = 200  # at most; means and coefficients hardly depend on each other, so that ten or so do
 
 
 class Autoregression(NamedTuple):
@@ -86,12 +88,21 @@ def expected_log_prob(params: Autoregression, statistics: Moments, k: int, lags:
     return -0.5 * (weight * jnp.log(2 * jnp.pi * variance) + found / variance).sum()
 
 
+class _Round(NamedTuple):
+    """State of the rounds of conditional maximisation."""
+
+    params: Autoregression
+    change: jax.Array  # () the largest of the last round, in units in which all params are of order 1
+    before: jax.Array  # () and of the one before it
+    rounds: jax.Array  # () int32
+
+
 def maximize(params: Autoregression, statistics: Moments, k: int, lags: bool, frame: Any) -> Autoregression:
     """The params that maximise Q, from those at which the statistics were taken.
 
-    One round of conditional maximisation (ECM, Meng and Rubin 1993): given the variances, Q is quadratic in an intercept and its
-    coefficients together, and in means and coefficients in turn, so that each is one weighted least squares; given these,
-    variances are mean squares. Where that is not the maximum yet, Newton's method goes on from there.
+    Conditional maximisation (ECM, Meng and Rubin 1993, Biometrika 80:267), repeated on the statistics until rounding is left:
+    given the variances Q is quadratic in an intercept and its coefficients together, and in means and coefficients in turn, so
+    that each is one weighted least squares; given these, variances are mean squares. No round lowers Q.
     """
     # an intercept is looked for in the frame's coordinates, where covariates have no mean; one that regimes with different
     # coefficients share has no counterpart there
@@ -102,51 +113,60 @@ def maximize(params: Autoregression, statistics: Moments, k: int, lags: bool, fr
         by = frame * (1.0 if lags else 1 - given.coefficients.sum(-1))
         return given._replace(centre=given.centre + sign * by) if shifted else given
 
-    def q(candidate: Autoregression) -> jax.Array:
-        return expected_log_prob(candidate, statistics, k, lags, left)
-
-    def newton(now: Autoregression, *names: str) -> Autoregression:
-        """The maximiser over some params, in which Q is quadratic."""
-        parts = [getattr(now, name) for name in names]
-
-        def build(vector: jax.Array) -> Autoregression:
-            cut, pieces = 0, {}
-            for name, part in zip(names, parts, strict=True):
-                pieces[name] = vector[cut : cut + part.size].reshape(part.shape)
-                cut += part.size
-            return now._replace(**pieces)
-
-        vector = jnp.concatenate([part.reshape(-1) for part in parts])
-        gradient, hessian = jax.grad(lambda u: q(build(u)))(vector), jax.hessian(lambda u: q(build(u)))(vector)
-        return build(vector + damped_step(gradient, -hessian))
-
-    def spread(now: Autoregression) -> Autoregression:
-        """Variances given the rest; a regime without rows keeps its own."""
-        weight = statistics.weight.reshape(k, -1).sum(axis=1)
-        found = squares(now, statistics, k, lags, left)
-        # what is left where a sum of squares cancels is rounding, but a variance that small has collapsed anyway
-        least = jnp.finfo(found.dtype).eps ** 2 * jnp.trace(statistics.cross, axis1=1, axis2=2)
-        found = jnp.maximum(found, least)
-        if now.variance.ndim == 0:
-            weight, found = weight.sum(), found.sum()
-        seen = (weight > 0) & (found > 0)
-        return now._replace(variance=jnp.where(seen, found / jnp.where(seen, weight, 1), now.variance))
-
     start = moved(params, -1.0)
-    if not lags:
-        best = spread(newton(start, "centre", "coefficients"))
-        if params.variance.ndim == 0 or (params.centre.ndim == 1 and params.coefficients.ndim == 2):
-            return moved(best, 1.0)  # in both cases the variances do not weigh anything against anything
-    else:
-        best = spread(newton(newton(start, "centre"), "coefficients"))
+    if not lags and (params.variance.ndim == 0 or (params.centre.ndim == 1 and params.coefficients.ndim == 2)):
+        # the variances do not weigh anything against anything, so that one round is all
+        return moved(_round(start, statistics, k, lags, left), 1.0)
+
+    def go(state: _Round) -> jax.Array:
+        settled = state.change <= 4 * jnp.finfo(state.change.dtype).eps
+        return (state.rounds < ROUNDS) & ~settled & ((state.rounds < 3) | (state.change < state.before))
+
+    def body(state: _Round) -> _Round:
+        found = _round(state.params, statistics, k, lags, left)
+        scale = jnp.sqrt(state.params.variance.mean())
+        shift = Autoregression(
+            (found.centre - state.params.centre) / scale,
+            found.coefficients - state.params.coefficients,
+            jnp.log(found.variance / state.params.variance),
+        )
+        change = jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in shift]))
+        return _Round(found, change, state.change, state.rounds + 1)
+
+    never = jnp.full((), jnp.inf, params.variance.dtype)
+    return moved(jax.lax.while_loop(go, body, _Round(start, never, never, jnp.zeros((), jnp.int32))).params, 1.0)
+
+
+def _round(now: Autoregression, statistics: Moments, k: int, lags: bool, frame: Any) -> Autoregression:
+    """Each block of params at its maximiser given the others."""
+    for names in (("centre",), ("coefficients",)) if lags else (("centre", "coefficients"),):
+        now = _least_squares(now, names, statistics, k, lags, frame)
+    weight = statistics.weight.reshape(k, -1).sum(axis=1)
+    found = squares(now, statistics, k, lags, frame)
+    # what is left where a sum of squares cancels is rounding; a variance that small has collapsed anyway
+    least = jnp.finfo(found.dtype).eps ** 2 * jnp.trace(statistics.cross, axis1=1, axis2=2)
+    found = jnp.maximum(found, least)
+    if now.variance.ndim == 0:
+        weight, found = weight.sum(), found.sum()
+    seen = (weight > 0) & (found > 0)  # a regime without rows keeps its own
+    return now._replace(variance=jnp.where(seen, found / jnp.where(seen, weight, 1), now.variance))
+
+
+def _least_squares(
+    now: Autoregression, names: tuple[str, ...], statistics: Moments, k: int, lags: bool, frame: Any
+) -> Autoregression:
+    """The maximiser over the named params, in which Q is quadratic: one step of Newton's method."""
+    parts = [getattr(now, name) for name in names]
 
     def build(vector: jax.Array) -> Autoregression:
-        c, f = best.centre.size, best.coefficients.size
-        return Autoregression(
-            vector[:c].reshape(best.centre.shape),
-            vector[c : c + f].reshape(best.coefficients.shape),
-            jnp.exp(vector[c + f :]).reshape(best.variance.shape),
-        )
+        cut, pieces = 0, {}
+        for name, part in zip(names, parts, strict=True):
+            pieces[name] = vector[cut : cut + part.size].reshape(part.shape)
+            cut += part.size
+        return now._replace(**pieces)
 
-    vector = jnp.concatenate([best.centre.reshape(-1), best.coefficients.reshape(-1), jnp.log(best.variance).reshape(-1)])
-    return moved(build(ascend(lambda u: q(build(u)), vector)), 1.0)
+    def q(vector: jax.Array) -> jax.Array:
+        return expected_log_prob(build(vector), statistics, k, lags, frame)
+
+    vector = jnp.concatenate([part.reshape(-1) for part in parts])
+    return build(vector + damped_step(jax.grad(q)(vector), -jax.hessian(q)(vector)))

@@ -34,23 +34,28 @@ class DurationChain(NamedTuple):
     leave: jax.Array  # (K, D) P(duration = u | duration >= u)
 
     def emission(self) -> jax.Array:
+        """(T, K, 1, B): the same at all ages."""
         return self.density[:, :, None]
 
     def begin(self, ring: Ring) -> jax.Array:
+        """A state at age 1."""
         return ring.of(jnp.zeros_like(self.stay).at[:, 0].set(self.initial))[..., None]
 
     def push(self, ring: Ring, state: jax.Array) -> jax.Array:
+        """Ages grow by one, or a state of age 1 follows."""
         older = ring.times(state, ring.of(self.stay)[..., None])[:, :-1]
         left = ring.plus(ring.times(state, ring.of(self.leave)[..., None]), 1)
         return jnp.concatenate([ring.across(ring.of(self.transition), left)[:, None], older], axis=1)
 
     def pull(self, ring: Ring, ahead: jax.Array) -> jax.Array:
+        """The other way round."""
         back = ring.across(ring.of(self.transition).T, ahead[:, 0])
         older = jnp.concatenate([ahead[:, 1:], jnp.full_like(ahead[:, :1], ring.zero)], axis=1)
         stayed = ring.times(older, ring.of(self.stay)[..., None])
         return ring.plus(jnp.stack([stayed, ring.times(back[:, None], ring.of(self.leave)[..., None])]), 0)
 
     def log_into(self, later: jax.Array) -> jax.Array:
+        """From the same state a step younger, or, to age 1, from all others."""
         d = self.stay.shape[1]
         state, age = later // d, later % d
         entered = safe_log(self.leave)[..., None] + safe_log(self.transition)[:, state][:, None]  # (K, D, B)
@@ -63,6 +68,7 @@ class DurationChain(NamedTuple):
         return smooth.sum(axis=1)
 
     def tally(self, ring: Ring, before: jax.Array, ahead: jax.Array, moved: jax.Array) -> Tally:
+        """Steps to other states, and the ages at which they were taken."""
         enter = ahead[:, 0]
         gone = ring.times(before, ring.of(self.leave)[..., None])
         pair = ring.times(ring.plus(gone, 1)[:, None], ring.times(ring.of(self.transition)[..., None], enter[None]))
@@ -72,4 +78,5 @@ class DurationChain(NamedTuple):
         return Tally((pair * moved).sum(-1), (end * moved).sum(-1), jnp.zeros_like(self.stay))
 
     def settled(self, smooth: jax.Array, ended: jax.Array) -> Tally:
+        """How long the last states had lasted."""
         return Tally(jnp.zeros_like(self.transition), jnp.zeros_like(self.stay), (smooth * ended).sum(-1))

@@ -23,9 +23,11 @@ class LagChain(NamedTuple):
     transition: jax.Array  # (K, K)
 
     def emission(self) -> jax.Array:
+        """(T, K^L, B)"""
         return self.density
 
     def begin(self, ring: Ring) -> jax.Array:
+        """The first regime, with nothing before it."""
         k, size = len(self.initial), self.density.shape[1]
         alone = jnp.zeros((k, size // k), self.initial.dtype).at[:, 0].set(self.initial)
         return ring.of(alone).reshape(size, 1)
@@ -38,18 +40,21 @@ class LagChain(NamedTuple):
         return moved.reshape(state.shape)
 
     def pull(self, ring: Ring, ahead: jax.Array) -> jax.Array:
+        """The oldest value says nothing of what is to come."""
         k = len(self.initial)
         ahead = ahead.reshape(k, k, -1, ahead.shape[-1])
         kept = ring.plus(ring.times(ahead, ring.of(self.transition).T[:, :, None, None]), 0)  # (K, K^(L-2), B)
         return jnp.repeat(kept.reshape(-1, kept.shape[-1]), k, axis=0)
 
     def log_into(self, later: jax.Array) -> jax.Array:
+        """From tuples that the later one continues."""
         k, size = len(self.initial), self.density.shape[1]
         here = jnp.arange(size)[:, None]
         follows = here // k == later % (size // k)
         return jnp.where(follows, safe_log(self.transition)[here // (size // k), later // (size // k)], -jnp.inf)
 
     def told(self, smooth: jax.Array) -> jax.Array:
+        """Whole tuples."""
         return smooth
 
     def tally(self, ring: Ring, before: jax.Array, ahead: jax.Array, moved: jax.Array) -> Any:
@@ -58,5 +63,6 @@ class LagChain(NamedTuple):
         return ()
 
     def settled(self, smooth: jax.Array, ended: jax.Array) -> Any:
+        """Nothing."""
         del smooth, ended
         return ()

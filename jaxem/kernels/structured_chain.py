@@ -162,8 +162,9 @@ def _backward(ring: Ring, links: Any, ran: _Forward, weights: jax.Array | None) 
         if weights is not None:
             smooth = ring.times(state, beta) if ring.one else jnp.exp(state + beta)
             told = links.told(smooth)
-            more = links.tally(ring, earlier, ahead, jnp.where(begins, 0, weight)), links.settled(smooth, jnp.where(ends, weight, 0))
-            tally = jax.tree.map(lambda a, b, c: a + b + c, tally, *more)
+            within = links.tally(ring, earlier, ahead, jnp.where(begins, 0, weight))
+            last = links.settled(smooth, jnp.where(ends, weight, 0))
+            tally = jax.tree.map(lambda a, b, c: a + b + c, tally, within, last)
         lost = lost | ~(ring.log(beta.max(axis=axes)) < huge)
         return (jnp.where(begins, one, links.pull(ring, ahead)), tally, lost), told
 

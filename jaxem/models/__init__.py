@@ -12,6 +12,7 @@ from jaxem.models.hidden_semi_markov import (
 )
 from jaxem.models.latent import Latent
 from jaxem.models.markov_forecast import Forecast, PseudoResiduals
+from jaxem.models.markov_switching import MarkovSwitching, SwitchingInterceptParams, SwitchingMeanParams
 from jaxem.models.mixture import Mixture, MixtureParams
 from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, MixtureOfExpertsParams
 from jaxem.models.nonhomogeneous_hidden_markov import NonhomogeneousHiddenMarkov, NonhomogeneousParams
@@ -21,8 +22,8 @@ from jaxem.models.state_space_data import Inputs
 
 __all__ = [
     "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HiddenMarkov",
-    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
-    "Latent", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams", "NegativeBinomialDuration",
-    "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA", "PseudoResiduals", "Single",
-    "StateSpace", "StateSpaceParams",
+    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior",
+    "Inputs", "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams",
+    "NegativeBinomialDuration", "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA",
+    "PseudoResiduals", "Single", "StateSpace", "StateSpaceParams", "SwitchingInterceptParams", "SwitchingMeanParams",
 ]

@@ -20,6 +20,7 @@ from jaxem.kernels.duration_chain import DurationChain
 from jaxem.kernels.durations import CategoricalDuration, NegativeBinomialDuration, PoissonDuration
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.models.hidden_markov import _check_mask, check_initial, shares
+from jaxem.models.path_readings import PathReadings
 from jaxem.priors import dot_log
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import emissions_in_lanes, lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
@@ -55,7 +56,7 @@ class HiddenSemiMarkovPrior(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class HiddenSemiMarkov(Model):
+class HiddenSemiMarkov(PathReadings, Model):
     r"""States z that last: a state is drawn from p(z_1) = initial, or from transition[z] after state z; it lasts u ~ p(u | z)
     steps, u = 1..D; and each of them shows y_t as the family says (Ferguson 1980; the review of Yu 2010, Artif. Intell. 174:215).
 
@@ -94,8 +95,6 @@ class HiddenSemiMarkov(Model):
     initial: Any = "free"
     transition: Any = None
     prior: HiddenSemiMarkovPrior | None = None
-
-    sequential = True  # raw data may be several sequences
 
     def __post_init__(self):
         check_family(self.family)
@@ -265,26 +264,6 @@ class HiddenSemiMarkov(Model):
 
     # what is read off a fit
 
-    def posterior(self, params: HiddenSemiMarkovParams, data: Any) -> jax.Array:
-        """Smoothed probabilities p(z_t | the whole sequence), (n, K) in input order."""
-        return self.smooth(params, data)
-
-    def smooth(self, params: HiddenSemiMarkovParams, data: Any) -> jax.Array:
-        """p(z_t | y_1..T) of each step, (n, K) in input order."""
-        return _read(self, params, data, _smoothed)
-
-    def filter(self, params: HiddenSemiMarkovParams, data: Any) -> jax.Array:
-        """p(z_t | y_1..t) of each step, (n, K) in input order."""
-        return _read(self, params, data, _filtered)
-
-    def viterbi(self, params: HiddenSemiMarkovParams, data: Any) -> jax.Array:
-        """(n,) the likeliest path of each sequence (Viterbi 1967), input order; durations are the lengths of its runs."""
-        return _read(self, params, data, _likeliest)
-
-    def posterior_sample(self, key: Any, params: HiddenSemiMarkovParams, data: Any) -> jax.Array:
-        """(n,) a path of each sequence drawn from p(z | y), input order."""
-        return _read(self, params, data, jax.tree_util.Partial(_drawn, as_key(key)))
-
     def sample(self, key: Any, params: HiddenSemiMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
         """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
         params = jax.tree.map(jnp.asarray, params)
@@ -360,33 +339,6 @@ def _log_likelihood(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, row
 def _log_likelihood_sequences(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
     return sequence_sums(to_rows(structured_chain.log_norms(model._links(params, rows)), rows), rows)
-
-
-def _read(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, data: Any, what: Any) -> jax.Array:
-    rows = as_rows(model, data)
-    return _read_rows(model.settle(params, rows), params, rows, jax.tree_util.Partial(what))
-
-
-@jax.jit
-def _read_rows(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows, what: Any) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
-    return what(model._links(params, rows), rows)
-
-
-def _smoothed(links: DurationChain, rows: Rows) -> jax.Array:
-    return states_to_rows(structured_chain.smooth(links, lane_weights(rows)).told, rows)
-
-
-def _filtered(links: DurationChain, rows: Rows) -> jax.Array:
-    return states_to_rows(jnp.exp(structured_chain.log_filtered(links)).sum(axis=2), rows)
-
-
-def _likeliest(links: DurationChain, rows: Rows) -> jax.Array:
-    return to_rows(structured_chain.likeliest(links) // links.stay.shape[1], rows)
-
-
-def _drawn(key: jax.Array, links: DurationChain, rows: Rows) -> jax.Array:
-    return to_rows(structured_chain.draw(key, links) // links.stay.shape[1], rows)
 
 
 @partial(jax.jit, static_argnames="n")

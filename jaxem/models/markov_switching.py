@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, initialize, reduce
-from jaxem.checks import as_key, check_count, check_matrix, is_traced
-from jaxem.data import Rows, Table, as_rows, moments_of
+from jaxem import domains, reduce
+from jaxem.checks import as_key, check_count
+from jaxem.data import Rows, Table, as_rows
 from jaxem.domains import Derived, Positive, Real, Simplex
 from jaxem.kernels import autoregression, chain, structured_chain
 from jaxem.kernels.autoregression import Autoregression, Moments
@@ -23,12 +22,13 @@ from jaxem.kernels.stationary import stationary
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
 from jaxem.models.hidden_markov import check_initial, shares
-from jaxem.newton import ascend, damped_step
+from jaxem.models.path_readings import PathReadings, present
+from jaxem.models.switching_inputs import check_series, lagged, read_series, simulate, start
+from jaxem.newton import ascend
 from jaxem.priors import dot_log
 from jaxem.regimes import RegimeTable
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
-from jaxem.sequences import read_sequences
-from jaxem.steps import lane_weights, sequence_sums, states_to_rows, step_weights, to_lanes, to_rows
+from jaxem.steps import lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
 
 SWITCHING = ("mean", "coefficients", "variance")
 PARAMETRISATIONS = ("mean", "intercept")
@@ -63,7 +63,7 @@ class MarkovSwitchingStatistics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MarkovSwitching(Model):
+class MarkovSwitching(PathReadings, Model):
     r"""An autoregression of order p in which a Markov chain of regimes s moves some of the params (Hamilton 1989, Econometrica
     57:357). With parametrisation "mean", e_t normal with variance variance[s_t],
 
@@ -104,7 +104,6 @@ class MarkovSwitching(Model):
     initial: Any = "stationary"
     frame: Any = None  # what statistics are taken from; `localize` moves it to the data
 
-    sequential = True  # raw data may be several sequences
     closed = True
     observed_blocks = ()
 
@@ -159,53 +158,23 @@ class MarkovSwitching(Model):
     def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
         """Series one after another as one column."""
         del weights, missing
-        y, columns = check_matrix(data)
-        if y.shape[1] != 1:
-            raise ValueError(f"y: found {y.shape[1]} columns; give one series, (n,), or a list of series.")
-        if is_traced(y):
-            return Table({"y": y, "seen": jnp.ones_like(y)}, y, jnp.zeros(1, y.dtype), 1, 1, columns=columns)
-        seen = ~np.isnan(y)
-        mean = moments_of(y, None)[0].astype(y.dtype)
-        cells = {"y": np.where(seen, y, mean), "seen": seen.astype(y.dtype)}
-        return Table(cells, y, mean, 1, 1, seen[:, 0], not seen.all(), columns=columns)
+        return read_series(data)
 
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         rows = prepare_sequences(self, y, weights, self.n_regimes, sharding)
-        self._check_series(y)
+        check_series(y, self.order)
         return rows
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
         """Many data sets, each of one or several series; every leaf has a leading axis."""
         rows = prepare_sequence_batch(self, datasets, weights, self.n_regimes)
         for number, data in enumerate(datasets):
-            self._check_series(data, f"datasets[{number}]")
+            check_series(data, self.order, f"datasets[{number}]")
         return rows
 
-    def _check_series(self, data: Any, name: str = "y") -> None:
-        """Series long enough, and complete up to the last value seen."""
-        whole, lengths = read_sequences(data)
-        ends = np.cumsum(lengths)
-        several = len(lengths) > 1
-        for number in np.flatnonzero(lengths <= self.order)[:1]:
-            who = f"{name}[{number}]" if several else name
-            need = f"order {self.order} needs at least {self.order + 1}"
-            raise ValueError(f"{who}: found {lengths[number]} steps; {need}.")
-        y, _ = check_matrix(whole)
-        if is_traced(y):
-            return
-        seen = ~np.isnan(np.asarray(y)[:, 0])
-        for number, (end, length) in enumerate(zip(ends, lengths, strict=True)):
-            own = seen[end - length : end]
-            last = int(np.flatnonzero(own)[-1]) if own.any() else -1
-            gone = np.flatnonzero(~own[: last + 1])
-            if gone.size:
-                who = f"{name}[{number}]" if several else name
-                remedy = "cut the series there and give the parts as a list, or fill it in"
-                raise ValueError(f"{who}: the value at step {gone[0]} is missing, and later steps need it as a lag; {remedy}.")
-
     def init(self, key: Any, data: Any, way: Any = 0) -> Any:
-        """Regimes from what switches: clusters of the values, or of the sizes of residuals; they last. See `initialize`."""
-        return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
+        """Regimes from what switches: clusters of the values, of products with the value before, of the sizes of residuals."""
+        return _begin(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
     def settle(self, params: Any, data: Rows) -> MarkovSwitching:
         del params, data
@@ -222,7 +191,7 @@ class MarkovSwitching(Model):
 
     def _links(self, params: Any, rows: Rows) -> Chain | LagChain:
         """What the recursions run over; steps that are conditioned upon, or missing, only let time pass."""
-        v, counted = _lagged(self, rows, rows.origin[0])
+        v, counted = lagged(self, rows, rows.origin[0])
         own = Autoregression(*params[2:])
         density = autoregression.log_densities(own, v, self.n_regimes, self._lags, rows.origin[0])
         density = jnp.where(counted[:, None], density, 0)
@@ -314,33 +283,13 @@ class MarkovSwitching(Model):
 
     # what is read off a fit
 
-    def posterior(self, params: Any, data: Any) -> jax.Array:
-        """Smoothed probabilities p(s_t | the whole series), (n, K) in input order."""
-        return self.smooth(params, data)
-
-    def smooth(self, params: Any, data: Any) -> jax.Array:
-        """p(s_t | y_1..T) of each step, (n, K) in input order."""
-        return _read(self, params, data, _smoothed)
-
-    def filter(self, params: Any, data: Any) -> jax.Array:
-        """p(s_t | y_1..t) of each step, (n, K) in input order."""
-        return _read(self, params, data, _filtered)
-
-    def viterbi(self, params: Any, data: Any) -> jax.Array:
-        """(n,) the likeliest path of regimes of each series (Viterbi 1967), input order."""
-        return _read(self, params, data, _likeliest)
-
-    def posterior_sample(self, key: Any, params: Any, data: Any) -> jax.Array:
-        """(n,) a path of regimes of each series drawn from p(s | y), input order."""
-        return _read(self, params, data, jax.tree_util.Partial(_drawn, as_key(key)))
-
     def sample(self, key: Any, params: Any, n: int, *, states: bool = False) -> Any:
         """One series of n steps (n, 1); with `states`, also its regimes (n,).
 
         The first p values, of which the model says nothing, are drawn from their regimes' levels (`levels`) and variances.
         """
         params = jax.tree.map(jnp.asarray, params)
-        y, path = _simulate(self, as_key(key), params, max(check_count(n, "n"), self.order))
+        y, path = simulate(self, as_key(key), params, max(check_count(n, "n"), self.order))
         return (y[:n, None], path[:n]) if states else y[:n, None]
 
     def levels(self, params: Any) -> jax.Array:
@@ -385,24 +334,13 @@ def _stationary_step(old: jax.Array, closed: jax.Array, firsts: jax.Array, pairs
     return domain.unflatten(ascend(objective, jnp.where(objective(b) > objective(a), b, a)), pairs.shape)
 
 
-def _lagged(model: MarkovSwitching, rows: Rows, frame: Any) -> tuple[jax.Array, jax.Array]:
-    """y_t, y_t-1, ..., y_t-p less `frame` (T, p + 1, B), and whether a step counts (T, B): it has p steps before it in its
-    series, and is seen."""
-    cells = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(_slots(section.cells) for section in rows.sections))
-    cells = jax.tree.map(lambda leaf: leaf[rows.position], cells)
-    y, seen = to_lanes(cells["y"] - frame, rows)[:, 0], to_lanes(cells["seen"], rows)[:, 0]
-    counted, values = seen > 0, [y]
-    for lag in range(1, model.order + 1):
-        nothing = jnp.zeros_like(y[:lag])
-        values.append(jnp.concatenate([nothing, y[:-lag]])[: len(y)])
-        begun = jnp.concatenate([jnp.ones_like(counted[: lag - 1]), rows.lanes.first])[: len(y)]
-        counted = counted & ~begun
-    return jnp.stack(values, axis=1), counted
-
-
-def _slots(cells: Any) -> Any:
-    """Leaves (m, c, 1, b) -> (m c b, 1)."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, 1), cells)
+@jax.jit
+def _begin(model: MarkovSwitching, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
+    transition, often, found = start(model, key, rows, way)
+    initial = often
+    if model.initial != "free":
+        initial = stationary(transition) if model.initial == "stationary" else jnp.asarray(model.initial, rows.dtype)
+    return model._params(initial, transition, *found)
 
 
 def _smooth(links: Chain | LagChain, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -417,19 +355,14 @@ def _smooth(links: Chain | LagChain, weights: jax.Array) -> tuple[jax.Array, jax
     return smooth, pairs, told.log_norm
 
 
-def _regimes(states: jax.Array, k: int) -> jax.Array:
-    """(T, K^L, B) -> (T, K, B): the present regime's probabilities."""
-    return states.reshape(states.shape[0], k, -1, states.shape[2]).sum(axis=2)
-
-
 @jax.jit
 def _e_step(model: MarkovSwitching, params: Any, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
     k, weights = model.n_regimes, lane_weights(rows)
     state, pairs, log_norm = _smooth(model._links(params, rows), weights)
-    v, counted = _lagged(model, rows, model._frame)
+    v, counted = lagged(model, rows, model._frame)
     found = autoregression.moments(v, state * jnp.where(counted, weights, 0)[:, None], k)
-    regime = states_to_rows(_regimes(state, k), rows)
+    regime = states_to_rows(present(state, k), rows)
     begin = rows.lanes.start
     own = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
     first = (regime[begin] * own[:, None]).sum(axis=0)
@@ -449,112 +382,3 @@ def _log_likelihood(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Arra
 @jax.jit
 def _log_likelihood_sequences(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
     return sequence_sums(to_rows(_log_norms(model, params, rows), rows), rows)
-
-
-def _read(model: MarkovSwitching, params: Any, data: Any, what: Any) -> jax.Array:
-    return _read_rows(model, params, as_rows(model, data), jax.tree_util.Partial(what))
-
-
-@jax.jit
-def _read_rows(model: MarkovSwitching, params: Any, rows: Rows, what: Any) -> jax.Array:
-    return what(model._links(domains.cast(params, rows.dtype), rows), rows)
-
-
-def _smoothed(links: Any, rows: Rows) -> jax.Array:
-    return states_to_rows(_regimes(_smooth(links, lane_weights(rows))[0], len(links.initial)), rows)
-
-
-def _filtered(links: Any, rows: Rows) -> jax.Array:
-    if isinstance(links, Chain):
-        return states_to_rows(chain.filtered(links).state, rows)
-    return states_to_rows(_regimes(jnp.exp(structured_chain.log_filtered(links)), len(links.initial)), rows)
-
-
-def _likeliest(links: Any, rows: Rows) -> jax.Array:
-    if isinstance(links, Chain):
-        return to_rows(chain.likeliest(links)[0], rows)
-    return to_rows(structured_chain.likeliest(links) // (links.density.shape[1] // len(links.initial)), rows)
-
-
-def _drawn(key: jax.Array, links: Any, rows: Rows) -> jax.Array:
-    if isinstance(links, Chain):
-        return to_rows(chain.draw(key, links), rows)
-    return to_rows(structured_chain.draw(key, links) // (links.density.shape[1] // len(links.initial)), rows)
-
-
-@jax.jit
-def _init(model: MarkovSwitching, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
-    """Coefficients by least squares on all rows; regimes from clusters of the values, and of the logarithms of residuals, where
-    mean or variance switch; params of each from its rows, pulled to the pooled ones."""
-    k, p, dtype = model.n_regimes, model.order, rows.dtype
-    v, counted = _lagged(model, rows, rows.origin[0])
-    mass = jnp.where(counted, lane_weights(rows), 0)
-    design = jnp.concatenate([jnp.ones_like(v[:, :1]), v[:, 1:]], axis=1)  # (T, p + 1, B)
-
-    def regress(weight: jax.Array) -> jax.Array:
-        """(..., T, B) -> (..., p + 1) intercept and coefficients."""
-        information = jnp.einsum("...tb,tpb,tqb->...pq", weight, design, design)
-        return damped_step(jnp.einsum("...tb,tpb,tb->...p", weight, design, v[:, 0]), information)
-
-    pooled = regress(mass)
-    residual = v[:, 0] - jnp.einsum("p,tpb->tb", pooled, design)
-    total = jnp.maximum(mass.sum(), 1)
-    noise = (mass * residual**2).sum() / total
-    spread = jnp.where(rows.spread[0] > 0, rows.spread[0], 1)
-    size = jnp.log(jnp.sqrt(jnp.where(noise > 0, noise, 1)) * 0.05 + jnp.abs(residual))
-    features = {"mean": v[:, 0] / jnp.sqrt(spread), "variance": size, "coefficients": v[:, 0] * v[:, 1] / spread}
-    points = jnp.stack([features[name].reshape(-1) for name in model.switching], axis=1)
-    r = initialize.memberships(key, points, mass.reshape(-1), k, way).reshape(*mass.shape, k)
-    r = jnp.moveaxis(r, -1, 0)  # (K, T, B)
-    weight = r.sum(axis=(1, 2))
-    pull = 0.1 * total / k
-    mean = (r * v[:, 0]).sum(axis=(1, 2)) / (weight + pull) + rows.origin[0]
-    each = regress(r + pull * mass / total)
-    own_residual = v[:, 0] - jnp.einsum("kp,tpb->ktb", each, design)
-    variance = ((r * own_residual**2).sum(axis=(1, 2)) + pull * noise) / (weight + pull)
-    found = {"mean": mean, "coefficients": 0.5 * each[:, 1:] + 0.5 * pooled[1:], "variance": variance}
-    if model.parametrisation == "intercept":
-        found["mean"] = mean * (1 - found["coefficients"].sum(axis=1))
-    if "mean" not in model.switching:
-        level = rows.origin[0] + 0 * noise
-        found["mean"] = level * (1 - pooled[1:].sum()) if model.parametrisation == "intercept" else level
-    if "coefficients" not in model.switching:
-        found["coefficients"] = pooled[1:]
-    if "variance" not in model.switching:
-        found["variance"] = noise
-    if model.parametrisation == "intercept" and "mean" in model.switching and "coefficients" not in model.switching:
-        found["mean"] = mean * (1 - pooled[1:].sum())
-    often = (weight + 1) / (weight.sum() + k)
-    stay = jnp.where(way == 2, 0.95, 0.8).astype(dtype)
-    transition = stay * jnp.eye(k, dtype=dtype) + (1 - stay) * often
-    initial = often
-    if model.initial != "free":
-        initial = stationary(transition) if model.initial == "stationary" else jnp.asarray(model.initial, dtype)
-    least = jnp.finfo(dtype).tiny ** 0.5
-    return model._params(
-        initial, transition, found["mean"].astype(dtype), found["coefficients"].astype(dtype), jnp.maximum(found["variance"], least)
-    )
-
-
-@partial(jax.jit, static_argnames="n")
-def _simulate(model: MarkovSwitching, key: jax.Array, params: Any, n: int) -> tuple[jax.Array, jax.Array]:
-    """(n,) values and regimes."""
-    k, p, dtype = model.n_regimes, model.order, params.transition.dtype
-    move, draw = jax.random.split(key)
-    noise, shocks = jax.random.gumbel(move, (n, k), dtype), jax.random.normal(draw, (n,), dtype)
-    weights = autoregression.weights_of(params.coefficients, k)
-    centre, deviation = jnp.broadcast_to(params[2], (k,)), jnp.sqrt(jnp.broadcast_to(params.variance, (k,)))
-    level, inner = model.levels(params), model.parametrisation == "mean"
-
-    def step(before: tuple[jax.Array, jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
-        regime, y, regimes = before
-        own, shock, t = now
-        chances = jnp.where(t == 0, jnp.log(params.initial), jnp.log(params.transition[regime]))
-        regime = (chances + own).argmax()
-        past = y - centre[regimes] if inner else y
-        expected = centre[regime] - (weights[regime, 1:] * past).sum()
-        value = jnp.where(t < p, level[regime], expected) + deviation[regime] * shock
-        return (regime, jnp.append(value, y)[:p], jnp.append(regime, regimes)[:p]), (value, regime)
-
-    start = (jnp.zeros((), jnp.int32), jnp.zeros(p, dtype), jnp.zeros(p, jnp.int32))
-    return jax.lax.scan(step, start, (noise, shocks, jnp.arange(n)))[1]

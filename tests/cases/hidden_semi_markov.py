@@ -1,6 +1,6 @@
 """Rows of hidden semi-Markov models: sequences of four steps, with every segmentation enumerated as the oracle."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from scipy import stats
@@ -43,7 +43,7 @@ def log_path(params, path, d):
     cuts = [0, *(t for t in range(1, len(path)) if path[t] != path[t - 1]), len(path)]
     total, before = 0.0, None
     with np.errstate(divide="ignore"):
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in pairwise(cuts):
             k, u = path[begin], end - begin
             total += np.log(params.initial[k]) if before is None else np.log(params.transition[before, k])
             chance = p[k, u - 1 :].sum() if end == len(path) else (p[k, u - 1] if u <= d else 0.0)

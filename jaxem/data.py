@@ -127,13 +127,20 @@ def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: 
     return cut_rows(family, family.read(data, weights), weights, n_states, sharding)
 
 
-def cut_rows(family: Any, table: Table, weights: Any, n_states: int, sharding: Any = None) -> Rows:
-    """The same from what has been read."""
+def cut_rows(
+    family: Any, table: Table, weights: Any, n_states: int, sharding: Any = None, order: np.ndarray | None = None
+) -> Rows:
+    """The same from what has been read; `order` (blocks, b) says which row stands where, n where none does."""
     weights = check_weights(weights, len(table.pilot), table.pilot.dtype)
     width = family.width(table.size)
     if is_traced(table):
         return _build_traced(table, weights, width)
-    return _build(table, weights, n_states, width, sharding)
+    return _build(table, weights, n_states, width, sharding, order)
+
+
+def ordered(table: Table) -> bool:
+    """Whether rows may stand in any order: all are known and of one pattern."""
+    return not is_traced(table) and len(_patterns(table).table) == 1
 
 
 def prepare_batch(family: Any, datasets: Sequence[Any], weights: Sequence[Any] | None, n_states: int) -> Rows:
@@ -179,11 +186,15 @@ def _cast(table: Table, dtype: Any) -> Table:
     return table._replace(cells=floats[0], pilot=floats[1], origin=floats[2], typical=floats[3])
 
 
-def _build(table: Table, weights: Any, n_states: int, width: int, sharding: Any) -> Rows:
+def _build(table: Table, weights: Any, n_states: int, width: int, sharding: Any, order: np.ndarray | None) -> Rows:
     mesh, axis, devices = _mesh(sharding)
     patterns = _patterns(table)
-    plan = make_plan([patterns], n_states, width)
-    layouts = lay_out(patterns, plan)
+    if order is None:
+        plan = make_plan([patterns], n_states, width)
+        layouts = lay_out(patterns, plan)
+    else:
+        plan = Plan(wide=order.shape[1], narrow=0, chunk=1, tabled=True)
+        layouts = [Layout(order, np.zeros(len(order), np.int32))]
     blocks = [round_up(len(layout.row), _chunk(layout, plan) * devices) for layout in layouts]
     rows = _assemble(table, plan, layouts, blocks, len(patterns.table), len(table.pilot), weights)
     sections = tuple(_place(section, mesh, axis) for section in rows.sections)

@@ -62,6 +62,33 @@ def map_rows(family: Any, params: Any, rows: Rows, visit: Callable[..., Any], ga
     return jax.tree.map(lambda leaf: leaf[rows.position], slots)
 
 
+def fold_blocks(family: Any, params: Any, rows: Rows, r: jax.Array) -> Any:
+    """The same under r (blocks, 1, K, b) in the order of the one section of rows that stand in an order of their own."""
+    (section,) = rows.sections
+    table = _table(family, params, rows.origin, section)
+
+    def visit(chunk: Section, r: jax.Array) -> Any:
+        return family.sums(_bound_of(family, params, rows.origin, section, chunk, table), chunk.cells, r * chunk.weights[:, None])
+
+    def step(total: Any, given: tuple[Section, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, visit(*given)), None
+
+    chunks = _chunks(section)
+    shapes = jax.eval_shape(visit, jax.tree.map(lambda leaf: leaf[0], chunks), r[0])
+    return family.finish(table, jax.lax.scan(step, _zeros(shapes), (chunks, r))[0], rows.origin)
+
+
+def map_blocks(family: Any, params: Any, rows: Rows) -> jax.Array:
+    """log_prob (blocks, K, b) of the one section of rows in an order of their own."""
+    (section,) = rows.sections
+    table = _table(family, params, rows.origin, section)
+
+    def one(chunk: Section) -> jax.Array:
+        return family.log_prob(_bound_of(family, params, rows.origin, section, chunk, table), chunk.cells)[0]
+
+    return jax.lax.map(one, _chunks(section))
+
+
 def _with_gate(respond: Callable[..., Any], chunk: Section) -> Callable[..., Any]:
     """`respond`, told the covariates of the chunk's state probabilities where there are any."""
     return respond if chunk.gate is None else partial(respond, gate=chunk.gate)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_weights
-from jaxem.data import Rows, cut_batch, cut_rows
-from jaxem.sequences import Lanes, lay_lanes, read_sequences
+from jaxem.data import Rows, cut_batch, cut_rows, ordered
+from jaxem.sequences import Lanes, block_order, lay_lanes, read_sequences
 
 
 def prepare_sequences(reader: Any, y: Any, weights: Any, n_states: int, sharding: Any = None) -> Rows:
@@ -24,8 +24,10 @@ def prepare_sequences(reader: Any, y: Any, weights: Any, n_states: int, sharding
     if sharding is not None:
         raise ValueError("sharding: sequences are not dealt over devices; leave it out.")
     data, lengths = read_sequences(y)
-    rows = cut_rows(reader, reader.read(data, None), None, n_states)
-    rows = dataclasses.replace(rows, lanes=jax.tree.map(jnp.asarray, lay_lanes(lengths)))
+    table = reader.read(data, None)
+    lanes = lay_lanes(lengths, reader.width(table.size) if ordered(table) else 0)
+    rows = cut_rows(reader, table, None, n_states, order=None if lanes.grid is None else block_order(lanes))
+    rows = dataclasses.replace(rows, lanes=jax.tree.map(jnp.asarray, lanes))
     return rows.weigh(np.ones(len(lengths)) if weights is None else weights)
 
 

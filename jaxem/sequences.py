@@ -6,9 +6,11 @@ sequence's: short sequences share a lane, end to end, so that lengths that diffe
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,8 @@ class Sequences:
     lengths: Any
 
 
-class Lanes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Lanes:
     """Where the rows of sequences stand in time-major arrays of T steps and B lanes."""
 
     slot: jax.Array  # (T, B) int32, the row; n where a lane is filled up
@@ -40,6 +43,12 @@ class Lanes(NamedTuple):
     sequence: jax.Array  # (n,) int32, which sequence a row belongs to
     start: jax.Array  # (S,) int32, first row of each sequence
     end: jax.Array  # (S,) int32, last row
+    grid: tuple[int, int, int, int] | None = None  # where blocks of rows hold steps in order: groups, blocks, steps, lanes
+
+
+jax.tree_util.register_dataclass(
+    Lanes, data_fields=("slot", "first", "place", "sequence", "start", "end"), meta_fields=("grid",)
+)
 
 
 def read_sequences(data: Any) -> tuple[Any, np.ndarray]:
@@ -125,29 +134,93 @@ def _read_lengths(data: Sequences) -> tuple[Any, np.ndarray]:
     return y, lengths
 
 
-def lay_lanes(lengths: np.ndarray) -> Lanes:
-    """Lanes as long as the longest sequence, filled longest first, each sequence into the first lane with room."""
+def lay_lanes(lengths: np.ndarray, width: int = 0) -> Lanes:
+    """Lanes as long as the longest sequence, filled longest first, each sequence into the first lane with room.
+
+    With `width`, also how blocks of about that many rows hold the steps in order; see `block_order`.
+    """
     n, most = int(lengths.sum()), int(lengths.max())
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    room: list[int] = []
-    lane, offset = np.zeros(len(lengths), int), np.zeros(len(lengths), int)
-    if (lengths == most).all():
-        lane, room = np.arange(len(lengths)), [0] * len(lengths)
-    else:
-        for s in np.argsort(-lengths, kind="stable"):
-            spot = next((b for b, free in enumerate(room) if free >= lengths[s]), len(room))
-            if spot == len(room):
-                room.append(most)
-            lane[s], offset[s] = spot, most - room[spot]
-            room[spot] -= int(lengths[s])
-    slot, first = np.full((most, len(room)), n, np.int32), np.zeros((most, len(room)), bool)
+    lane, offset = _pack(lengths, most)
+    b = int(lane.max()) + 1
+    slot, first = np.full((most, b), n, np.int32), np.zeros((most, b), bool)
     sequence = np.repeat(np.arange(len(lengths)), lengths)
-    t = np.arange(n) - starts[sequence] + offset[sequence]
+    t = np.arange(n) - np.repeat(starts - offset, lengths)
     slot[t, lane[sequence]] = np.arange(n)
     first[offset, lane] = True
-    for b, free in enumerate(room):
-        if free:
-            first[most - free, b] = True
-    place = (t * len(room) + lane[sequence]).astype(np.int32)
-    ends = starts + lengths - 1
-    return Lanes(slot, first, place, sequence.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32))  # type: ignore[arg-type]
+    filled = np.bincount(lane, lengths, b).astype(int)
+    short = np.flatnonzero(filled < most)
+    first[filled[short], short] = True
+    place = (t * b + lane[sequence]).astype(np.int32)
+    grid = _grid(most, b, width) if width else None
+    owner, begin, end = (each.astype(np.int32) for each in (sequence, starts, starts + lengths - 1))
+    return Lanes(slot, first, place, owner, begin, end, grid)  # type: ignore[arg-type]
+
+
+def _pack(lengths: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lane of each sequence and the step at which it begins there: first fit, longest first, lane by lane."""
+    if (lengths == most).all():
+        return np.arange(len(lengths)), np.zeros(len(lengths), int)
+    order = np.argsort(lengths, kind="stable")
+    kinds, begin, count = np.unique(lengths[order], return_index=True, return_counts=True)
+    waiting, next_of, left = kinds.tolist(), dict(zip(kinds, begin, strict=True)), dict(zip(kinds, count, strict=True))
+    lane, offset = np.zeros(len(lengths), int), np.zeros(len(lengths), int)
+    b = 0
+    while waiting:
+        room = most
+        while (fits := bisect.bisect_right(waiting, room)) > 0:
+            length = waiting[fits - 1]  # the longest that fits
+            taken = min(left[length], room // length)
+            chosen = order[next_of[length] : next_of[length] + taken]
+            lane[chosen], offset[chosen] = b, most - room + length * np.arange(taken)
+            room -= length * taken
+            next_of[length] += taken
+            left[length] -= taken
+            if not left[length]:
+                waiting.pop(fits - 1)
+        b += 1
+    return lane, offset
+
+
+LANES, STEPS, ROWS = 1024, 16, 1 << 15  # most lanes of a group, least steps of a block, most rows unless so
+
+
+def _grid(steps: int, lanes: int, width: int) -> tuple[int, int, int, int]:
+    """Groups of lanes, blocks of steps, steps a block, lanes a group.
+
+    Blocks of some `width` rows and at least sqrt(T) steps, so that what is kept for each block takes no more than a block.
+    """
+    groups = -(-lanes // LANES)
+    across = -(-lanes // groups)
+    least = max(STEPS, width // across, min(math.isqrt(steps), ROWS // across))
+    blocks = -(-steps // least)
+    return groups, blocks, -(-steps // blocks), across
+
+
+def block_order(lanes: Lanes) -> np.ndarray:
+    """(groups * blocks, steps * lanes) rows in the order of the grid, n where there is none."""
+    return in_blocks(np.asarray(lanes.slot), lanes, len(lanes.place), np).reshape(-1, lanes.grid[2] * lanes.grid[3])  # type: ignore
+
+
+def in_blocks(values: Any, lanes: Lanes, fill: Any, xp: Any = jnp) -> Any:
+    """(T, B) -> (groups, blocks, steps, lanes), `fill` where a block is padded."""
+    groups, blocks, steps, across = lanes.grid  # type: ignore[misc]
+    t, b = values.shape
+    padded = xp.pad(values, ((0, blocks * steps - t), (0, groups * across - b)), constant_values=fill)
+    return xp.moveaxis(padded.reshape(blocks, steps, groups, across), 2, 0)
+
+
+def states_in_blocks(values: jax.Array, lanes: Lanes) -> jax.Array:
+    """(T, K, B) -> (groups, blocks, K, steps, lanes), 0 where a block is padded."""
+    groups, blocks, steps, across = lanes.grid  # type: ignore[misc]
+    t, k, b = values.shape
+    padded = jnp.pad(values, ((0, blocks * steps - t), (0, 0), (0, groups * across - b)))
+    return padded.reshape(blocks, steps, k, groups, across).transpose(3, 0, 2, 1, 4)
+
+
+def out_of_blocks(values: jax.Array, lanes: Lanes) -> jax.Array:
+    """(groups, blocks, steps, K, lanes) -> (T, K, B)."""
+    t, b = lanes.slot.shape
+    groups, blocks, steps, across = lanes.grid  # type: ignore[misc]
+    out = jnp.moveaxis(values, 0, 3).reshape(blocks * steps, values.shape[3], groups * across)
+    return out[:t, :, :b]

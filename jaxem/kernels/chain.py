@@ -4,8 +4,9 @@ A lane holds one or more sequences end to end; `first` (T, B) marks the steps at
 came before. Steps that only fill a lane up come after its last sequence, have emission 1 in every state and weight 0.
 
 The scaled recursions keep filtered probabilities that sum to 1 and take the largest emission out of each step (Rabiner 1989,
-Proc. IEEE 77:257, sec. V.A): multiplications alone. Where the only states that can be reached are far from the likeliest
-emission they underflow, and the same is done on logarithms, which costs some K^2 exponentials a step.
+Proc. IEEE 77:257, sec. V.A): multiplications alone. They fail where the only states that can be reached are far from the likeliest
+emission, and where a state that has underflowed is the one that later data ask for. Both are seen as they happen, and the same is
+done again on logarithms, which costs some K^2 exponentials a step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import jax.numpy as jnp
 
 from jaxem.kernels.linalg import HIGHEST
 
-UNROLLED = 6  # states up to which a step is written out: a product of tiny matrices costs more to call than to do
+# Steps are written out, multiplication by multiplication, where products of matrices would cost more to call than to do: for a
+# few states, and for more where few lanes leave such products nothing to run along.
+UNROLLED, UNROLLED_NARROW, NARROW = 6, 12, 8
 
 
 class Chain(NamedTuple):
@@ -44,107 +47,162 @@ class Smoothed(NamedTuple):
     log_norm: jax.Array  # (T, B)
 
 
+class Kept(NamedTuple):
+    """What the backward pass needs of the forward pass, step by step; probabilities, or all of it logarithms."""
+
+    state: jax.Array  # (T, K, B) p(z_t | y_1..t)
+    own: jax.Array  # (T, K, B) p(y_t | z_t), up to a factor
+    scale: jax.Array  # (T, B) that factor, over p(y_t | y_1..t-1)
+    log_norm: jax.Array  # (T, B)
+
+
+class Ahead(NamedTuple):
+    """What a step needs to know of the one after."""
+
+    begins: jax.Array  # (T, B) bool: that it begins a sequence, or is not there
+    counted: jax.Array  # (T, B) weight of the pair that ends there, 0 if it begins a sequence
+
+
+def ahead_of(first: jax.Array, weights: jax.Array) -> Ahead:
+    """From arrays (T, B)."""
+    begins = jnp.concatenate([first[1:], jnp.ones_like(first[:1])])
+    return Ahead(begins, jnp.where(begins, 0, jnp.concatenate([weights[1:], weights[:1]])))
+
+
 # scaled
+
+
+def back(transition: jax.Array, state: jax.Array) -> jax.Array:
+    """(K, K), (K, B) -> (K, B): sum_k A_jk a_k, one step back."""
+    k, b = state.shape
+    if k <= (UNROLLED if b > NARROW else UNROLLED_NARROW):
+        return sum(transition[:, j, None] * state[j] for j in range(k))  # type: ignore[return-value]
+    return jnp.matmul(transition, state, precision=HIGHEST)
 
 
 def across(transition: jax.Array, state: jax.Array) -> jax.Array:
     """(K, K), (K, B) -> (K, B): sum_j A_jk a_j, one step ahead."""
-    if len(transition) <= UNROLLED:
-        return sum(row[:, None] * a for row, a in zip(transition, state, strict=True))  # type: ignore[return-value]
-    return jnp.matmul(transition.T, state, precision=HIGHEST)
+    return back(transition.T, state)
 
 
-def _scaled(chain: Chain) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Filtered states, growth p(y_t | z_t) / p(y_t | past) (T, K, B), log_norm, and what each step was scaled by (T, B).
+def unknown(chain: Chain) -> jax.Array:
+    """A state (K, B) before anything is known."""
+    k, b = chain.emission.shape[1:]
+    return jnp.full((k, b), 1 / k, chain.emission.dtype)
 
-    A step that no state could produce has log_norm -inf and leaves all states equally likely.
+
+def forward(chain: Chain, state: jax.Array, alone: bool = False) -> tuple[jax.Array, Kept, jax.Array]:
+    """From the filtered state (K, B) before the first step: the one after the last, all between, whether digits were lost.
+
+    A step that no state could produce has log_norm -inf and leaves all states equally likely. What is lost when a state that
+    could be reached underflows, `backward` knows; if it does not follow (`alone`), such a state counts as a loss unless
+    others lead into it with enough probability for what it had not to matter.
     """
     emission, first, initial, transition = chain
-    k, b = emission.shape[1:]
-    top = emission.max(axis=1, keepdims=True)
+    k = len(initial)
+    tiny = jnp.finfo(emission.dtype).tiny
+    top = emission.max(axis=1)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
-    likelihood = jnp.exp(emission - top)
+    likelihood = jnp.exp(emission - top[:, None])
+    seldom = transition.min() < tiny**0.5
 
-    def step(state: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        weight, begins = now
-        joint = jnp.where(begins, initial[:, None], across(transition, state)) * weight
+    def step(carry: tuple[jax.Array, Any], now: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, Any], Any]:
+        state, lost = carry
+        own, begins, *log_own = now
+        ahead = jnp.where(begins, initial[:, None], across(transition, state))
+        joint = ahead * own
         total = joint.sum(axis=0)
         possible = total > 0
-        state = jnp.where(possible, joint, 1 / k) / jnp.where(possible, total, 1)
-        return state, (state, total)
+        state = jnp.where(possible, joint, 1 / k) * (1 / jnp.where(possible, total, 1))
+        if alone:
+            lost = lost | ((ahead > 0) & (joint < tiny) & (log_own[0] > -jnp.inf))
+        return (state, lost), (state, total)
 
-    start = jnp.full((k, b), 1 / k, emission.dtype)
-    _, (state, total) = jax.lax.scan(step, start, (likelihood, first))
+    lost: Any = jnp.zeros(state.shape, bool) if alone else None
+    given = (likelihood, first, emission) if alone else (likelihood, first)
+    (end, lost), (states, total) = jax.lax.scan(step, (state, lost), given)
     possible = total > 0
     safe = jnp.where(possible, total, 1)
-    return state, likelihood / safe[:, None], jnp.where(possible, jnp.log(safe) + top[:, 0], -jnp.inf), total
+    log_norm = jnp.where(possible, jnp.log(safe) + top, -jnp.inf)
+    faint = (total < tiny**0.5).any()
+    if lost is not None:
+        faint = faint | (lost.any() & seldom)
+    return end, Kept(states, likelihood, 1 / safe, log_norm), faint
 
 
-def _smooth_scaled(chain: Chain, weights: jax.Array) -> tuple[Smoothed, jax.Array]:
-    _, first, _, transition = chain
-    state, growth, log_norm, total = _scaled(chain)
+class Behind(NamedTuple):
+    """What the backward pass hands from a step to the one before."""
 
-    def step(beta: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        alpha, own, begins = now
-        ahead = own * beta
-        return jnp.where(begins, 1, across(transition.T, ahead)), (alpha * beta, ahead)
-
-    _, (smooth, ahead) = jax.lax.scan(step, jnp.ones_like(state[0]), (state, growth, first), reverse=True)
-    counted = jnp.where(first[1:], 0, weights[1:])
-    # one contraction over all steps, so that pairs of states are never stored
-    pairs = jnp.einsum("tjb,tkb->jk", state[:-1] * counted[:, None], ahead[1:], precision=HIGHEST)
-    return Smoothed(smooth, transition * pairs, log_norm), _faint(total)
+    later: jax.Array  # (K, B) p(y_t.. | z_t) over p(y_t.. | y_1..t-1)
+    most: jax.Array  # (K, B) largest p(y_t+1.. | z_t) over p(y_t+1.. | y_1..t) so far
 
 
-def _faint(total: jax.Array) -> jax.Array:
-    """Whether some step came near underflow."""
-    return (total < jnp.sqrt(jnp.finfo(total.dtype).tiny)).any()
+def nothing(start: jax.Array) -> Behind:
+    """Behind the last step."""
+    return Behind(jnp.zeros_like(start), jnp.zeros_like(start))
 
 
-# logarithms
+def backward(transition: jax.Array, kept: Kept, ahead: Ahead, behind: Behind) -> tuple[Behind, jax.Array, jax.Array]:
+    """What the steps hand on; smoothed probabilities (T, K, B); weighted pairs (K, K)."""
+
+    def step(behind: Behind, now: tuple[jax.Array, ...]) -> tuple[Behind, tuple[jax.Array, jax.Array]]:
+        state, own, scale, begins, counted = now
+        beta = jnp.where(begins, 1, back(transition, behind.later))
+        return Behind(own * scale * beta, jnp.maximum(behind.most, beta)), (state * beta, behind.later * counted)
+
+    behind, (smooth, told) = jax.lax.scan(step, behind, (*kept[:3], *ahead), reverse=True)
+    # contracted after the recursion, many steps at once; pairs are stored step by step only where that takes less than states
+    if told.shape[2] < told.shape[1]:
+        pairs = jnp.einsum("tjb,tkb->jk", kept.state, told, precision=HIGHEST)
+    else:
+        pairs = jnp.einsum("tjb,tkb->tjk", kept.state, told, precision=HIGHEST).sum(axis=0)
+    return behind, smooth, transition * pairs
 
 
-def _log_filter(chain: Chain) -> tuple[jax.Array, jax.Array]:
-    """log p(z_t | y_1..t) (T, K, B) and log_norm."""
+def missed(behind: Behind) -> jax.Array:
+    """Whether data asked for a state so much more than those before that it may have underflowed."""
+    return ~(behind.most.max() < jnp.finfo(behind.most.dtype).tiny ** -0.75)
+
+
+# the same on logarithms
+
+
+def log_forward(chain: Chain, state: jax.Array) -> tuple[jax.Array, Kept, jax.Array]:
+    """As `forward`, all of it logarithms; nothing is lost."""
     emission, first, initial, transition = chain
-    k, b = emission.shape[1:]
+    k = len(initial)
     log_initial, log_transition = jnp.log(initial)[:, None], jnp.log(transition)[:, :, None]
 
     def step(state: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        weight, begins = now
-        predicted = jnp.where(begins, log_initial, _log_sum(state[:, None] + log_transition, 0))
-        joint = predicted + weight
-        total = _log_sum(joint, 0)
+        own, begins = now
+        joint = jnp.where(begins, log_initial, log_sum(state[:, None] + log_transition, 0)) + own
+        total = log_sum(joint, 0)
         possible = total > -jnp.inf
         state = jnp.where(possible, joint - jnp.where(possible, total, 0), -jnp.log(k))
         return state, (state, total)
 
-    start = jnp.full((k, b), -jnp.log(k), emission.dtype)
-    return jax.lax.scan(step, start, (emission, first))[1]
+    end, (states, total) = jax.lax.scan(step, state, (emission, first))
+    return end, Kept(states, emission, jnp.where(total > -jnp.inf, -total, 0), total), jnp.zeros((), bool)
 
 
-def _smooth_log(chain: Chain, weights: jax.Array) -> Smoothed:
-    emission, first, _, transition = chain
-    state, log_norm = _log_filter(chain)
+def log_backward(transition: jax.Array, kept: Kept, ahead: Ahead, behind: Behind) -> tuple[Behind, jax.Array, jax.Array]:
+    """As `backward`, what is handed on being logarithms."""
     log_transition = jnp.log(transition)[:, :, None]
-    norm = jnp.where(log_norm > -jnp.inf, log_norm, 0)[:, None]
-    before = jnp.concatenate([state[:1], state[:-1]])  # of the step before; not looked at where a sequence begins
 
     def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        beta, pairs = carry
-        own, earlier, growth, begins, weight = now
-        ahead = (growth + beta)[None] + log_transition  # (j, k, B)
-        counted = jnp.where(begins, 0, weight)
-        pairs = pairs + (jnp.exp(earlier[:, None] + ahead) * counted).sum(-1)
-        return (jnp.where(begins, 0, _log_sum(ahead, 1)), pairs), own + beta
+        later, pairs = carry
+        state, own, scale, begins, counted = now
+        told = later[None] + log_transition  # (j, k, B)
+        beta = jnp.where(begins, 0, log_sum(told, 1))
+        pairs = pairs + (jnp.exp(jnp.where(begins, -jnp.inf, state[:, None] + told)) * counted).sum(-1)
+        return (own + scale + beta, pairs), jnp.exp(state + beta)
 
-    start = (jnp.zeros_like(state[0]), jnp.zeros_like(transition))
-    given = (state, before, emission - norm, first, weights)
-    (_, pairs), smooth = jax.lax.scan(step, start, given, reverse=True)
-    return Smoothed(jnp.exp(smooth), pairs, log_norm)
+    start = (behind.later, jnp.zeros_like(transition))
+    (later, pairs), smooth = jax.lax.scan(step, start, (*kept[:3], *ahead), reverse=True)
+    return behind._replace(later=later), smooth, pairs
 
 
-def _log_sum(x: jax.Array, axis: int) -> jax.Array:
+def log_sum(x: jax.Array, axis: int) -> jax.Array:
     """log sum exp; -inf where all are."""
     top = x.max(axis=axis, keepdims=True)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
@@ -159,32 +217,43 @@ def _log_sum(x: jax.Array, axis: int) -> jax.Array:
 def smooth(chain: Chain, weights: jax.Array) -> Smoothed:
     """Smoothed probabilities and weighted counts of transitions, under weights (T, B).
 
-    Logarithms only where the scaled recursions come near underflow: a loop of at most one round, which `vmap` runs only if some
-    lane needs it. (Not differentiable in reverse; `log_norms` is.)
+    Logarithms only where the scaled recursions lose digits: a loop of at most one round, which `vmap` runs only if some lane
+    needs it. (Not differentiable in reverse; `log_norms` is.)
     """
-    scaled, faint = _smooth_scaled(chain, weights)
+    ahead, start = ahead_of(chain.first, weights), nothing(unknown(chain))
+    _, kept, faint = forward(chain, unknown(chain))
+    behind, state, pairs = backward(chain.transition, kept, ahead, start)
 
     def redo(carry: tuple[jax.Array, Smoothed]) -> tuple[jax.Array, Smoothed]:
-        return jnp.zeros((), bool), _smooth_log(chain, weights)
+        return jnp.zeros((), bool), smooth_logs(chain, weights)
 
-    return jax.lax.while_loop(lambda carry: carry[0], redo, (faint, scaled))[1]
+    found = Smoothed(state, pairs, kept.log_norm)
+    return jax.lax.while_loop(lambda carry: carry[0], redo, (faint | missed(behind), found))[1]
+
+
+def smooth_logs(chain: Chain, weights: jax.Array) -> Smoothed:
+    """The same on logarithms."""
+    _, kept, _ = log_forward(chain, jnp.log(unknown(chain)))
+    _, state, pairs = log_backward(chain.transition, kept, ahead_of(chain.first, weights), nothing(kept.state[0]))
+    return Smoothed(state, pairs, kept.log_norm)
 
 
 def log_norms(chain: Chain) -> jax.Array:
     """(T, B) log p(y_t | y_1..t-1); differentiable."""
-    _, _, log_norm, total = _scaled(chain)
-    return jax.lax.cond(_faint(total), lambda: _log_filter(chain)[1], lambda: log_norm)
+    _, kept, faint = forward(chain, unknown(chain), alone=True)
+    return jax.lax.cond(faint, lambda: filtered_logs(chain).log_norm, lambda: kept.log_norm)
 
 
 def filtered(chain: Chain) -> Filtered:
     """Filtered probabilities."""
-    state, _, log_norm, total = _scaled(chain)
+    _, kept, faint = forward(chain, unknown(chain), alone=True)
+    return jax.lax.cond(faint, lambda: filtered_logs(chain), lambda: Filtered(kept.state, kept.log_norm))
 
-    def exactly() -> Filtered:
-        logs, norm = _log_filter(chain)
-        return Filtered(jnp.exp(logs), norm)
 
-    return jax.lax.cond(_faint(total), exactly, lambda: Filtered(state, log_norm))
+def filtered_logs(chain: Chain) -> Filtered:
+    """The same on logarithms."""
+    _, kept, _ = log_forward(chain, jnp.log(unknown(chain)))
+    return Filtered(jnp.exp(kept.state), kept.log_norm)
 
 
 def likeliest(chain: Chain) -> tuple[jax.Array, jax.Array]:

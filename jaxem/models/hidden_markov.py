@@ -16,8 +16,8 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Simplex
 from jaxem.inputs import Regression
-from jaxem.kernels import chain
 from jaxem.kernels.chain import Chain
+from jaxem.kernels.recursions import Recursions, check_recursion, keeps_checkpoints, recursions_of, runs_parallel
 from jaxem.kernels.stationary import stationary
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.models.markov_readings import MarkovReadings, StillReadings
@@ -26,7 +26,8 @@ from jaxem.priors import dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
-from jaxem.steps import emissions_in_lanes, lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
+from jaxem.steps import emissions_in_lanes, first_states, fold_in_lanes, lane_weights, sequence_sums, to_rows
+from jaxem.streamed import streamed
 
 
 class HiddenMarkovParams(NamedTuple):
@@ -71,10 +72,14 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
         transition: None, or a (K, K) mask, False where a step cannot go: such a probability is and stays 0.
         prior: None for maximum likelihood, or a `HiddenMarkovPrior`.
         fixed, tied: as for `Mixture`, of the emissions.
+        recursion: "sequential", step by step, with all T x K filtered states kept; "checkpointed", the same in memory of some
+            sqrt(T) x K, every step of the forward pass computed twice (where cells are missing under covariances that are not
+            diagonal, what a step says of its state is kept all the same); "parallel", in log2(T) rounds with K times the work,
+            for accelerators; or "auto". All give the same numbers.
 
     Raises:
         TypeError, ValueError: n_states not a whole number >= 1; initial of another kind, or not summing to 1; a mask of another
-            shape, or with a state that can go nowhere; a prior of another family.
+            shape, or with a state that can go nowhere; a prior of another family; no such recursion.
     """
 
     family: Any
@@ -85,10 +90,12 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     prior: HiddenMarkovPrior | None = None
     fixed: Any = None
     tied: Any = None
+    recursion: str = "auto"
 
     def __post_init__(self):
         check_family(self.family)
         check_count(self.n_states, "n_states")
+        check_recursion(self.recursion)
         if isinstance(self.prior, HiddenMarkovPrior):
             check_prior(self.family, self.prior.emissions)
         elif isinstance(self.prior, tuple):
@@ -148,7 +155,9 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     def localize(self, params: HiddenMarkovParams, data: Rows) -> HiddenMarkov:
         return dataclasses.replace(self, family=self.family.localize(params.emissions, data))
 
-    _recursions = chain
+    @property
+    def _recursions(self) -> Recursions:
+        return recursions_of(self.recursion)
 
     def _links(self, params: HiddenMarkovParams, rows: Rows) -> Chain:
         """What the recursions run over."""
@@ -291,7 +300,7 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
 
 
 jax.tree_util.register_dataclass(
-    HiddenMarkov, data_fields=("family", "prior", "fixed"), meta_fields=("n_states", "initial", "transition", "tied")
+    HiddenMarkov, data_fields=("family", "prior", "fixed"), meta_fields=("n_states", "initial", "transition", "tied", "recursion")
 )
 
 
@@ -367,25 +376,25 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
 @jax.jit
 def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
+    lanes, weights, sizes = rows.lanes, lane_weights(rows), (len(rows.lanes.slot), model.n_states)
+    if lanes.grid is not None and not runs_parallel(model.recursion, *sizes, lanes.slot.shape[1]):
+        checkpoints = keeps_checkpoints(model.recursion, *sizes, lanes.grid[-1])
+        found = streamed(model.family, params.emissions, rows, params.initial, params.transition, weights, checkpoints)
+        return Expectation(HiddenMarkovStatistics(*found[:3]), found.log_likelihood)
     links = model._links(params, rows)
-    weights = lane_weights(rows)
-    found = chain.smooth(links, weights)
-    state = states_to_rows(found.state, rows)
-    begin = rows.lanes.start
-    counted = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
-    first = (state[begin] * counted[:, None]).sum(axis=0)
-    emissions = reduce.fold_given(model.family, params.emissions, rows, state)
-    statistics = HiddenMarkovStatistics(first, found.pairs, emissions)
-    return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))
+    smoothed = model._recursions.smooth(links, weights)
+    emissions = fold_in_lanes(model.family, params.emissions, rows, smoothed.state)
+    statistics = HiddenMarkovStatistics(first_states(smoothed.state, rows), smoothed.pairs, emissions)
+    return Expectation(statistics, reduce.weighted_sum(smoothed.log_norm, weights))
 
 
 @jax.jit
 def _log_likelihood(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
-    return reduce.weighted_sum(chain.log_norms(model._links(params, rows)), lane_weights(rows))
+    return reduce.weighted_sum(model._recursions.log_norms(model._links(params, rows)), lane_weights(rows))
 
 
 @jax.jit
 def _log_likelihood_sequences(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
     params = domains.cast(params, rows.dtype)
-    return sequence_sums(to_rows(chain.log_norms(model._links(params, rows)), rows), rows)
+    return sequence_sums(to_rows(model._recursions.log_norms(model._links(params, rows)), rows), rows)

@@ -2,7 +2,7 @@
 
 from jaxem import families as _families
 from jaxem import models as _models
-from jaxem.algorithms import Algorithm, Info, aitken, anderson, ecme, em, quasi_newton, squarem
+from jaxem.algorithms import Algorithm, Info, aitken, anderson, ecme, em, gradient, lbfgs, newton, quasi_newton, squarem
 from jaxem.align import align
 from jaxem.check_model import check_model
 from jaxem.data import prepare
@@ -31,6 +31,6 @@ __all__ = [
     "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "MixturePrior",
     "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Status", "Stop",
     "WeightedRows", "aitken", "align", "anderson", "check_model", "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "from_covariance",
-    "goodness_of_fit", "impute_categories", "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax",
+    "goodness_of_fit", "gradient", "impute_categories", "lbfgs", "newton", "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax",
     "weak_prior", *_families.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -7,10 +7,15 @@ from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.anderson import anderson
 from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
+from jaxem.algorithms.gradient import gradient
+from jaxem.algorithms.lbfgs import lbfgs
+from jaxem.algorithms.newton import newton
 from jaxem.algorithms.quasi_newton import quasi_newton
 from jaxem.algorithms.squarem import squarem
 
-__all__ = ["Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "quasi_newton", "squarem"]
+__all__ = [
+    "Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "gradient", "lbfgs", "newton", "quasi_newton", "squarem",
+]
 
 
 def algorithm_for(model: Any) -> Algorithm:

@@ -19,14 +19,18 @@ from jaxem.algorithms.em import em
 NEAREST = 1e-4  # 1 - a is taken to be at least this
 
 
-@lru_cache
 def aitken(algorithm: Algorithm | None = None) -> Algorithm:
     """Aitken's acceleration with a strict guard: monotone, three passes a cycle. Best where one direction alone is slow.
 
     Args:
         algorithm: the monotone algorithm to accelerate, default `em()`.
     """
-    return cycle(em() if algorithm is None else algorithm, Leap(_start, _leap, _learn))
+    return _make(em() if algorithm is None else algorithm)
+
+
+@lru_cache
+def _make(algorithm: Algorithm) -> Algorithm:
+    return cycle(algorithm, Leap(_start, _leap, _learn))
 
 
 def _start(u: jax.Array) -> tuple[()]:

@@ -17,9 +17,9 @@ class Info(NamedTuple):
     gap: jax.Array | None = None  # () estimate of the objective still to gain; None: the driver's own, from three objectives
 
 
-def nothing(model: Any) -> int:
+def nothing(model: Any, params: Any) -> int:
     """Passes of an `init` that does not look at the data."""
-    del model
+    del model, params
     return 0
 
 
@@ -33,4 +33,4 @@ class Algorithm(NamedTuple):
     init: Callable
     step: Callable
     monotone: bool = True  # whether the objective can never fall by more than rounding
-    opening: Callable[[Any], int] = nothing  # model -> passes that `init` costs
+    opening: Callable[[Any, Any], int] = nothing  # (model, params) -> passes that `init` costs

@@ -96,7 +96,7 @@ def _step(inner: Algorithm, model: Any, state: AndersonState, data: Any) -> tupl
 
     shapes = jax.eval_shape(attempt, jnp.zeros((), jnp.int32))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    begun = jnp.asarray(inner.opening(model), jnp.int32)
+    begun = jnp.asarray(inner.opening(model, state.params), jnp.int32)
     carry = (*zeros[:4], zeros[5], begun, jnp.zeros((), jnp.int32))
     params, image, objective, log_likelihood, _, passes, tried = jax.lax.while_loop(again, body, carry)
 

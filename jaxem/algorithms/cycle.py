@@ -64,9 +64,9 @@ def cycle(inner: Algorithm, leap: Leap) -> Algorithm:
     return Algorithm(partial(_init, inner, leap), partial(_step, inner, leap), opening=partial(opening_of_image, inner))
 
 
-def opening_of_image(inner: Algorithm, model: Any) -> int:
+def opening_of_image(inner: Algorithm, model: Any, params: Any) -> int:
     """Passes of an `init` that takes one step of `inner`."""
-    return inner.opening(model) + 1
+    return inner.opening(model, params) + 1
 
 
 def _init(inner: Algorithm, leap: Leap, model: Any, params: Any, data: Any, key: jax.Array) -> CycleState:
@@ -88,7 +88,7 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
             return inner.init(model, model.from_unconstrained(x, like=like), data, jax.random.key(0)), memory
 
         held = select(now.phase == 1, now.image, now.held)
-        if inner.opening(model) == 0:
+        if inner.opening(model, like) == 0:
             begin, memory = select(now.phase == 1, leapt(), (now.image, now.memory))
         else:
             begin, memory = jax.lax.cond(now.phase == 1, leapt, lambda: (now.image, now.memory))
@@ -110,7 +110,7 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
         )
 
     none = jnp.zeros((), dtype)
-    spent = jnp.asarray(inner.opening(model), jnp.int32)
+    spent = jnp.asarray(inner.opening(model, like), jnp.int32)
     begin = _Visit((like, none, none), state.image, state.image, u1, none, state.memory, jnp.zeros((), bool), spent, 0 * spent)
     end = jax.lax.while_loop(lambda now: (now.phase < 3) | ((now.phase == 3) & ~now.good), visit, begin)
 

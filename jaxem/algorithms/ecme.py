@@ -49,8 +49,8 @@ def ecme(*blocks: str) -> Algorithm:
     return Algorithm(partial(_init, blocks), partial(_step, blocks), opening=_opening)
 
 
-def _opening(model: Any) -> int:
-    del model
+def _opening(model: Any, params: Any) -> int:
+    del model, params
     return 1
 
 

@@ -42,7 +42,8 @@ def em(expanded: bool = True) -> Algorithm:
     return Algorithm(_init, partial(_step, expanded), opening=_opening)
 
 
-def _opening(model: Any) -> int:
+def _opening(model: Any, params: Any) -> int:
+    del params
     return 0 if model.closed else 1
 
 

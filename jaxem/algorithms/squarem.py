@@ -1,8 +1,8 @@
 """SQUAREM: squared extrapolation of a monotone map (Varadhan and Roland 2008, Scand. J. Stat. 35:335).
 
 x = u0 + 2 a r + a^2 v, with r = u1 - u0, v = (u2 - u1) - r and the step length a = |r| / |v| of scheme S3, the only scheme that
-accelerates mixtures reliably. a lies between 1 (no leap) and a bound that grows fourfold where it was reached and did good, and
-shrinks where it did harm.
+accelerates mixtures reliably. a lies between 1 (no leap) and a bound, 4 at first, that grows fourfold where it was reached and
+did good, and shrinks where it did harm.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from jaxem.algorithms.em import em
 GROWTH = 4.0
 
 
-@lru_cache
 def squarem(algorithm: Algorithm | None = None) -> Algorithm:
     """SQUAREM S3 with a strict guard: monotone, three passes a cycle, two vectors of memory, robust at boundaries.
 
     Args:
         algorithm: the monotone algorithm to accelerate, default `em()`.
     """
-    return cycle(em() if algorithm is None else algorithm, Leap(_start, _leap, _learn))
+    return _make(em() if algorithm is None else algorithm)
+
+
+@lru_cache
+def _make(algorithm: Algorithm) -> Algorithm:
+    return cycle(algorithm, Leap(_start, _leap, _learn))
 
 
 def _start(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-    one = jnp.ones((), u.dtype)
-    return one, one
+    bound = jnp.full((), GROWTH, u.dtype)
+    return bound, bound
 
 
 def _leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax.Array, Any]:

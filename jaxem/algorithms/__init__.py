@@ -14,7 +14,8 @@ from jaxem.algorithms.quasi_newton import quasi_newton
 from jaxem.algorithms.squarem import squarem
 
 __all__ = [
-    "Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "gradient", "lbfgs", "newton", "quasi_newton", "squarem",
+    "Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "gradient", "lbfgs", "newton", "quasi_newton",
+    "squarem",
 ]
 
 

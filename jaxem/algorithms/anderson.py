@@ -145,7 +145,8 @@ def _mixed(state: AndersonState, residual: jax.Array) -> jax.Array:
     ends = jnp.log(jnp.asarray(ridge, gram.dtype)), jnp.log(jnp.asarray(1e3, gram.dtype))
     low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
     g = solve(jnp.exp(0.5 * (low + high)))
-    return jnp.where((state.filled > 0) & jnp.isfinite(g).all(), jnp.matmul(g, state.points + state.residuals, precision=HIGHEST), 0)
+    mixed = jnp.matmul(g, state.points + state.residuals, precision=HIGHEST)
+    return jnp.where((state.filled > 0) & jnp.isfinite(g).all(), mixed, 0)
 
 
 def _gap(before: jax.Array, gain: jax.Array) -> jax.Array:

@@ -119,9 +119,9 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
     gain = end.objective - state.objective
     gap = jnp.where(gain >= -slack, jnp.maximum(gain, 0) * slowest**4 / (1 - slowest**2), jnp.inf)
     memory = leap.learn(end.memory, end.phase == 3)
-    return CycleState(end.at[0], end.image, *end.at[1:], memory, slowest), Info(
-        state.log_likelihood, state.objective, end.passes, gap
-    )
+    params, objective, log_likelihood = end.at
+    new = CycleState(params, end.image, objective, log_likelihood, memory, slowest)
+    return new, Info(state.log_likelihood, state.objective, end.passes, gap)
 
 
 def rate_of(u: jax.Array) -> jax.Array:

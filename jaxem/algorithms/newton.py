@@ -34,7 +34,9 @@ class NewtonState(NamedTuple):
 
 @lru_cache
 def newton() -> Algorithm:
-    """Newton's method with damping, after one step of EM: monotone, quadratic near the maximum; one pass a trial and P a step for P free coordinates.
+    """Newton's method with damping, after one step of EM: monotone, quadratic near the maximum.
+
+    One pass a trial, and P a step for P free coordinates.
 
     The estimate of what is left to gain is half the Newton decrement, g' I^-1 g / 2, with I of the point before.
     """

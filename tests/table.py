@@ -123,3 +123,10 @@ def every(test):
                 marks.append(pytest.mark.slow)
             cases.append(pytest.param(row, dtype, id=f"{row.name}-{dtype}", marks=marks))
     return pytest.mark.parametrize(("row", "dtype"), cases)(test)
+
+
+def some(values, quick):
+    """Test parameters of which those in `quick` are in the short run, the others in the long one."""
+    each = [value if isinstance(value, tuple) else (value,) for value in values]
+    short = [value if isinstance(value, tuple) else (value,) for value in quick]
+    return [pytest.param(*value, marks=[] if value in short else [pytest.mark.slow]) for value in each]

@@ -9,6 +9,7 @@ import pytest
 from cases import gaussian
 from cases import latent as mine
 from jax.scipy.stats import norm
+from table import some
 
 from jaxem import Gaussian, Latent, Mixture, Poisson, Single, check_model
 from jaxem.domains import Positive, Real, Unit
@@ -104,11 +105,6 @@ FAULTY = {
     "own expected": (declared(expected=broken_expected), CATEGORIES, {"gradient"}, "slope"),
     "own density": (Latent(no_scale, BUMP, 2), NORMAL, {"density"}, "instead of 1"),
 }
-
-
-def some(names, quick):
-    """The quick ones in the short run; a check compiles every law anew."""
-    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in names]
 
 
 @pytest.mark.parametrize("name", some(FAULTY, ("wrong M-step", "deaf")))

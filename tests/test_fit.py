@@ -1,6 +1,7 @@
 """The driver: restarts, lanes, batches, status codes, purity, collapse."""
 
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,13 @@ from cases.gaussian import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from table import some
 
 import jaxem
 from jaxem import Gaussian, Mixture, Single, Status, Stop, weak_prior
 from jaxem.align import assign
 
+KINDS = ("full", "tied", "diagonal", "spherical")
 MODEL = Mixture(Gaussian(), 3)
 Y = simulate(150)
 
@@ -214,7 +217,7 @@ def test_float32_follows_the_input():
 # missing cells
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.0, 0.9))
 def test_any_pattern(seed, share):
     """Any holes, as many patterns as there may be: each row's log-likelihood is scipy's."""
@@ -227,9 +230,8 @@ def test_any_pattern(seed, share):
     np.testing.assert_allclose(MODEL.log_likelihood(params, y, per_row=True), np.logaddexp.reduce(joint, axis=1), atol=1e-10)
 
 
-@pytest.mark.parametrize("n", [40, 700, 5000])
-@pytest.mark.parametrize("d", [1, 2, 9])
-def test_any_layout(n, d):
+@pytest.mark.parametrize(("d", "n"), some(itertools.product([1, 2, 9], [40, 700, 5000]), [(2, 40), (9, 700)]))
+def test_any_layout(d, n):
     """Few and many patterns, wide and narrow blocks, tables and rows bound one by one: the same sums."""
     rng = np.random.default_rng(d)
     y = rng.normal(size=(n, d))
@@ -247,7 +249,7 @@ def test_any_layout(n, d):
         np.testing.assert_allclose(whole, a + b, rtol=1e-9, atol=1e-9 * n)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diagonal", "spherical"])
+@pytest.mark.parametrize("kind", some(KINDS, ["full", "diagonal"]))
 @pytest.mark.parametrize("make", [lambda f: Mixture(f, 3), Single], ids=["mixture", "single"])
 def test_impute(kind, make):
     """Conditional means and covariances against the formula, row by row in NumPy; observed cells untouched, rows in order."""
@@ -289,7 +291,7 @@ def test_all_missing_rows_change_nothing():
 # sampling
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diagonal", "spherical"])
+@pytest.mark.parametrize("kind", some(KINDS, ["full"]))
 def test_samples_have_the_models_distribution(kind):
     """Kolmogorov-Smirnov on a projection, against the exact normal mixture."""
     model = Mixture(Gaussian(kind), 3)
@@ -309,17 +311,17 @@ def test_samples_have_the_models_distribution(kind):
 # trouble
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", some(["float32", "float64"], ["float64"]))
 @pytest.mark.parametrize(
     ("kind", "make", "collapses"),
     [
         ("full", lambda y: np.concatenate([y, np.full((10, 2), 50.0)]), True),
-        ("diagonal", lambda y: np.concatenate([y, np.full((10, 2), 50.0)]), True),
+        pytest.param("diagonal", lambda y: np.concatenate([y, np.full((10, 2), 50.0)]), True, marks=pytest.mark.slow),
         ("full", lambda y: np.column_stack([y, np.full(200, 3.0)]), True),
-        ("full", lambda y: np.column_stack([y, y[:, 0]]), True),
+        pytest.param("full", lambda y: np.column_stack([y, y[:, 0]]), True, marks=pytest.mark.slow),
         ("tied", lambda y: np.column_stack([y, y[:, 0]]), True),
-        ("full", lambda y: y[:2], True),
-        ("spherical", lambda y: y[:2], True),
+        pytest.param("full", lambda y: y[:2], True, marks=pytest.mark.slow),
+        pytest.param("spherical", lambda y: y[:2], True, marks=pytest.mark.slow),
         ("tied", lambda y: np.concatenate([y, np.full((10, 2), 50.0)]), False),
     ],
 )
@@ -361,8 +363,10 @@ def test_weak_prior_is_scale_equivariant():
     np.testing.assert_allclose(fits[1].params.components.mean, 1e6 * fits[0].params.components.mean, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diagonal", "spherical"])
-@pytest.mark.parametrize("scale", [1e-12, 1e12, 1e-100])
+SCALES = itertools.product(KINDS, [1e-12, 1e12, 1e-100])
+
+
+@pytest.mark.parametrize(("kind", "scale"), some(SCALES, [("full", 1e-100), ("diagonal", 1e12)]))
 def test_rescaling_only_shifts(kind, scale):
     cells = (~np.isnan(Y)).sum()
     a = jaxem.fit(Mixture(Gaussian(kind), 2), Y, key=0)
@@ -376,7 +380,7 @@ def test_far_from_the_origin():
     np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diagonal", "spherical"])
+@pytest.mark.parametrize("kind", some(KINDS, ["full"]))
 def test_float32_keeps_tight_clusters_far_apart(kind):
     """Clusters 1000 standard deviations apart: the quadratic kernel has no digits left, auto takes the whitened one."""
     rng = np.random.default_rng(0)
@@ -404,7 +408,7 @@ def test_public_names_are_documented():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("distance", [30, 1e3, 1e5])
+@pytest.mark.parametrize("distance", some([30, 1e3, 1e5], [1e3]))
 def test_rounding_is_no_decrease(distance, dtype):
     """Many rows of clusters far apart: the rounding of a squared distance, the same in every row, is not a fall."""
     rng = np.random.default_rng(0)

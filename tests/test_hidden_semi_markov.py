@@ -91,9 +91,8 @@ def test_what_underflows_is_done_on_logarithms(dtype):
     six[:, -1] = 1
     model = HiddenSemiMarkov(Gaussian("diagonal"), 2, "categorical", 6)
     family = model.family.domains
-    params = HiddenSemiMarkovParams(
-        np.array([0.5, 0.5]), 1 - np.eye(2), CategoricalDuration(six), family._replace(mean=[[0.0], [9.0]], covariance=[[1.0], [1.0]])
-    )
+    emissions = family._replace(mean=[[0.0], [9.0]], covariance=[[1.0], [1.0]])
+    params = HiddenSemiMarkovParams(np.array([0.5, 0.5]), 1 - np.eye(2), CategoricalDuration(six), emissions)
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params, is_leaf=lambda x: isinstance(x, list))
     y = np.concatenate([np.full(5, 9.0), [0.0], np.full(6, 9.0), np.tile(np.repeat([0.0, 9.0], 6), 5)]).astype(dtype)
 
@@ -140,7 +139,8 @@ def test_durations_that_make_counts_likeliest(kind):
             log_p = stats.nbinom.logpmf(np.arange(6), 1 / dispersion, 1 / (1 + dispersion * mean))
             return -(COUNTS[row] * (log_p - np.logaddexp.reduce(log_p))).sum()
 
-        best = min(minimize(value, [1.0, s], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).fun for s in (-3.0, 0.0))
+        tight = {"xatol": 1e-8, "fatol": 1e-12}
+        best = min(minimize(value, [1.0, s], method="Nelder-Mead", options=tight).fun for s in (-3.0, 0.0))
         assert -(COUNTS[row] * np.log(np.maximum(p[row], 1e-300))).sum() <= best + 1e-5
 
 

@@ -10,12 +10,13 @@ lets missing cells be left out; covariances are updated in Joseph's form, whose 
 backward recursion is that of the adjoint r and its covariance N (de Jong 1989, JASA 84:1085): it inverts nothing either, so
 covariances may be singular, and smoothed covariances come from filtered ones, which are small.
 
-The recursions run step by step, or in parallel over time by associative scans in O(log T) depth (Sarkka and Garcia-Fernandez
+The recursions run step by step, or in parallel over time by scans of doubling reach in O(log T) depth (Sarkka and Garcia-Fernandez
 2021, IEEE Trans. Autom. Control 66:299), on the same quantities.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -262,10 +263,25 @@ def _predict_parallel(dynamics: Dynamics, cells: Cells) -> tuple[jax.Array, jax.
     )  # fmt: skip
     kept = [True, False, False, True, True]  # what comes before a sequence says nothing about it
     elements = tuple(jnp.where(cells.first, 0, leaf) if own else leaf for leaf, own in zip(elements, kept, strict=True))
-    _, mean, covariance, _, _ = jax.lax.associative_scan(_joined, elements, axis=2)
+    _, mean, covariance, _, _ = _scanned(_joined, elements)
     ahead = mm(transition, mean), mm(mm(transition, covariance), turned(transition)) + noise
     before = [jnp.concatenate([jnp.zeros_like(leaf[:, :, :1]), leaf[:, :, :-1]], axis=2) for leaf in ahead]
     return _anew(cells.first, dynamics, before[0] + push, before[1])
+
+
+def _scanned(joined: Callable[..., tuple[jax.Array, ...]], elements: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """All prefixes along axis 2 in ceil(log2 T) rounds of doubling (Hillis and Steele 1986), one program for all rounds."""
+    steps = elements[0].shape[2]
+    place = jnp.arange(steps)
+
+    def double(own: tuple[jax.Array, ...], reach: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+        early = tuple(jnp.take(leaf, jnp.maximum(place - reach, 0), axis=2) for leaf in own)
+        both = joined(early, own)
+        counted = (place >= reach)[:, None]
+        return tuple(jnp.where(counted, new, old) for new, old in zip(both, own, strict=True)), None
+
+    reaches = jnp.asarray([1 << k for k in range((steps - 1).bit_length())], jnp.int32)
+    return jax.lax.scan(double, elements, reaches)[0]
 
 
 def _joined(early: tuple[jax.Array, ...], late: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -330,6 +346,6 @@ def _back_parallel(
         t1, g1, d1 = early
         return mm(t2, t1), mm(turned(t1), g2) + g1, symmetric(mm(turned(t1), mm(d2, t1)) + d1)
 
-    elements = tuple(jnp.where(first, 0, leaf) for leaf in (through, adjoint, information))
-    _, r, n = jax.lax.associative_scan(joined, elements, reverse=True, axis=2)
+    elements = tuple(jnp.flip(jnp.where(first, 0, leaf), 2) for leaf in (through, adjoint, information))
+    _, r, n = (jnp.flip(leaf, 2) for leaf in _scanned(joined, elements))
     return r, n

@@ -19,11 +19,14 @@ from jaxem.models.nonhomogeneous_hidden_markov import NonhomogeneousHiddenMarkov
 from jaxem.models.single import Single
 from jaxem.models.state_space import StateSpace, StateSpaceParams
 from jaxem.models.state_space_data import Inputs
+from jaxem.models.state_space_readings import StateForecast, StateMoments
+from jaxem.models.structural import dynamic_factor, local_level, local_linear_trend
 
 __all__ = [
     "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HiddenMarkov",
-    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior",
-    "Inputs", "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams",
+    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
+    "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams",
     "NegativeBinomialDuration", "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA",
-    "PseudoResiduals", "Single", "StateSpace", "StateSpaceParams", "SwitchingInterceptParams", "SwitchingMeanParams",
+    "PseudoResiduals", "Single", "StateForecast", "StateMoments", "StateSpace", "StateSpaceParams", "SwitchingInterceptParams",
+    "SwitchingMeanParams", "dynamic_factor", "local_level", "local_linear_trend",
 ]

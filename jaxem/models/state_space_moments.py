@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxem.data import Rows
 from jaxem.kernels import kalman
@@ -102,8 +101,8 @@ def scored(found: Absorbed, cells: Cells, rows: Rows) -> Score:
     off = jnp.abs(innovation[:, 0]) > jnp.sqrt(jnp.finfo(value.dtype).eps) * (1 + jnp.abs(value))
     logs = jnp.where(~sound & (cells.seen > 0) & off, -jnp.inf, logs).sum(axis=0)
     gram = (outer(jnp.moveaxis(innovation, 1, 0), jnp.moveaxis(innovation, 1, 0)) * precision).sum(axis=2)
-    total = sequence_sums(to_rows(logs, rows), rows)
-    gram = jnp.moveaxis(sequence_sums(to_rows(jnp.moveaxis(gram, (0, 1), (2, 3)), rows), rows), 0, -1)
+    total = _sequence_totals(to_rows(logs, rows), rows)
+    gram = jnp.moveaxis(_sequence_totals(to_rows(jnp.moveaxis(gram, (0, 1), (2, 3)), rows), rows), 0, -1)
     cross, information = gram[1:, 0], gram[1:, 1:]
     if not len(cross):
         return Score(total - 0.5 * gram[0, 0], cross, information)
@@ -113,6 +112,17 @@ def scored(found: Absorbed, cells: Cells, rows: Rows) -> Score:
     explained = -(cross * start).sum(axis=0)
     out = total - 0.5 * (gram[0, 0] - explained) + 0.5 * (rank * LOG_2PI - log_det)
     return Score(out, start, spread)
+
+
+def _sequence_totals(values: jax.Array, rows: Rows) -> jax.Array:
+    """(n, ...) -> (S, ...), summed about the mean, so that long series in float32 lose no more than short ones."""
+    # a row that only pads the data set of a batch stands in no lane
+    real = rows.lanes.slot.reshape(-1)[rows.lanes.place] == jnp.arange(len(values))
+    mean = jax.lax.stop_gradient(values.mean(axis=0))
+    mean = jnp.where(jnp.isfinite(mean), mean, 0)
+    count = sequence_sums(real.astype(values.dtype), rows)
+    about = jnp.where(real.reshape(-1, *(1,) * mean.ndim), values - mean, 0)
+    return sequence_sums(about, rows) + count.reshape(-1, *(1,) * mean.ndim) * mean
 
 
 def sequence_log_likelihoods(model: Any, params: Any, rows: Rows) -> jax.Array:
@@ -129,13 +139,13 @@ def in_sequences(values: jax.Array, rows: Rows) -> jax.Array:
     return padded[..., sequence]
 
 
-def posterior_moments(model: Any, params: Any, rows: Rows) -> Posterior:
-    """Everything that the E-step reads.
+def posterior_moments(model: Any, params: Any, rows: Rows, lane: Lane | None = None) -> Posterior:
+    """Everything that the E-step reads; `lane` may hold other cells than the rows' own.
 
     With r, N the adjoint after a step and a, P the filtered moments: x ~ N(a + P A'r, P - P A'NA P), w ~ N(Q r, Q - Q N Q) and
     cov(w, x) = -Q N A P. Under a diffuse start each gets what its own effect and the start's posterior covariance add.
     """
-    lane, dynamics = lanes_of(rows), dynamics_of(model, params)
+    lane, dynamics = lanes_of(rows) if lane is None else lane, dynamics_of(model, params)
     cells = cells_of(model, params, rows, lane)
     both = kalman.smooth(dynamics, cells, model.parallel)
     score = scored(both.absorbed, cells, rows)
@@ -231,8 +241,7 @@ def begin_state_space(model: Any, key: jax.Array, rows: Rows, way: jax.Array) ->
     n, d, dtype = model.n_latent, model.n_outputs, rows.dtype
     shapes = model.structure(None)
     variance = jnp.where(rows.spread > 0, rows.spread, 1)
-    held = model._held("observation") & (np.asarray(model._held("observation")))
-    direct = jnp.asarray(held.any(axis=0))  # states in the units of the data
+    direct = (model._held("observation") & (model._value("observation") != 0)).any(axis=0)  # states in the units of the data
     scale = jnp.where(direct, variance.max(), 1)
     # persistence from 0.95 downwards, so that states differ
     stay = 0.95 * (1 - jnp.arange(n) / n).astype(dtype)

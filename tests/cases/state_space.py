@@ -9,12 +9,12 @@ T = 4
 NAN = np.nan
 
 
-def dense(params, u=None):
+def dense(params, u=None, steps=T):
     """Mean and covariance of (x_1..T, y_1..T) of one series, written down step by step."""
     a, q, c, r = (np.asarray(params[i], np.float64) for i in range(4))
     m0, p0 = np.asarray(params.initial_mean, np.float64), np.asarray(params.initial_covariance, np.float64)
     n, d = len(a), len(c)
-    steps = T if u is None else len(u)
+    steps = steps if u is None else len(u)
     # each x_t and y_t as a linear map of (x_1, w_1.., v_1..)
     size = n + steps * (n + d)
     noise = np.zeros((size, size))

@@ -87,6 +87,8 @@ class MixtureEmission(Family):
 
     def structure(self, n_states: int, size: Any) -> MixtureEmissionParams:
         m = self.n_components
+        leaves: list[Any]
+        tree: Any
         leaves, tree = jax.tree.flatten(self.family.domains)
         shapes = tree.flatten_up_to(self.family.structure(n_states * m, size))
         cut = [(n_states, m, *s[1:]) if domain.state_axes else s for domain, s in zip(leaves, shapes, strict=True)]

@@ -21,7 +21,7 @@ from jaxem.kernels.recursions import Recursions, check_recursion, keeps_checkpoi
 from jaxem.kernels.stationary import stationary
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.models.markov_readings import MarkovReadings, StillReadings
-from jaxem.newton import ascend
+from jaxem.models.stationary_step import maximize_stationary
 from jaxem.priors import dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
@@ -144,7 +144,8 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     def init(self, key: Any, data: Any, way: Any = 0) -> HiddenMarkovParams:
         """Emissions as `Mixture.init` finds components; transitions that last; first states with the states' shares.
 
-        Where the mask only lets states move forward, the first start cuts every sequence into K parts of equal length.
+        `way` 1 and 2 draw how long states last, and 2 finds emissions from stretches of time with a random state each. Where
+        the mask only lets states move forward, way 0 cuts every sequence into K parts of equal length.
         """
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
@@ -186,27 +187,13 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
             pairs = jnp.where(self._allowed(), jnp.maximum(pairs + prior.transition - 1, 0), 0)
         transition = shares(pairs, params.transition)
         if self.initial == "stationary":
-            transition = self._stationary_step(params, firsts, pairs, transition)
+            at_old, at_new = (dot_log(pairs, a) + dot_log(firsts, stationary(a)) for a in (params.transition, transition))
+            transition = maximize_stationary(pairs, firsts, jnp.where(at_new > at_old, transition, params.transition))
             initial = stationary(transition)
         else:
             initial = shares(firsts, params.initial) if self.initial == "free" else params.initial
         emissions = maximize(params.emissions, statistics.emissions, None if prior is None else prior.emissions)
         return HiddenMarkovParams(initial, transition, emissions)
-
-    def _stationary_step(
-        self, params: HiddenMarkovParams, firsts: jax.Array, pairs: jax.Array, closed: jax.Array
-    ) -> jax.Array:
-        """argmax over A of sum_jk pairs_jk log A_jk + sum_k firsts_k log stationary(A)_k, by Newton from the better of the
-        old A and the maximiser of the first sum alone."""
-        domain = Simplex(state_axes=(0, 1))
-
-        def objective(vector: jax.Array) -> jax.Array:
-            transition = domain.unflatten(vector, pairs.shape)
-            return dot_log(pairs, transition) + dot_log(firsts, stationary(transition))
-
-        starts = [domain.flatten(params.transition), domain.flatten(closed)]
-        values = [objective(start) for start in starts]
-        return domain.unflatten(ascend(objective, jnp.where(values[1] > values[0], starts[1], starts[0])), pairs.shape)
 
     def _prior(self, params: HiddenMarkovParams) -> HiddenMarkovPrior | None:
         """The prior in the dtype of the params."""
@@ -355,16 +342,23 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
     k, dtype = model.n_states, rows.dtype
     allowed = model._allowed()
     r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, k, way)
+    lanes, row = rows.lanes, jnp.minimum(rows.pilot_index, rows.n - 1)
+    begin, end = lanes.start[lanes.sequence[row]], lanes.end[lanes.sequence[row]]
+    uniform = jax.random.uniform(jax.random.fold_in(key, 1), (rows.n + k + 1,), dtype)
+    # stretches of one length in time, each of a random state: rows of few values say nothing about states by themselves
+    longest = jnp.log(((end - begin).max() + 1).astype(dtype) / k)
+    length = jnp.exp(uniform[0] * jnp.maximum(longest, 1)).astype(jnp.int32) + 1
+    drawn = (k * uniform[k + 1 :][begin + (row - begin) // length * length]).astype(jnp.int32)
+    stretches = (0.8 * jax.nn.one_hot(drawn, k, dtype=dtype) + 0.2 / k) * rows.pilot_weights[:, None]
+    r = jnp.where(way == 2, stretches, r)
     if (np.tril(allowed, -1) == 0).all() and k > 1:
-        lanes = rows.lanes
-        row = jnp.minimum(rows.pilot_index, rows.n - 1)
-        begin, end = lanes.start[lanes.sequence[row]], lanes.end[lanes.sequence[row]]
         part = ((row - begin) * k // (end - begin + 1)).clip(0, k - 1)
         r = jnp.where(way == 0, jax.nn.one_hot(part, k, dtype=dtype) * rows.pilot_weights[:, None], r)
     counts = r.sum(axis=0) + 1
     shares = counts / counts.sum()
-    stay = jnp.asarray(allowed, dtype) * (0.5 * shares + 0.5 * jnp.eye(k, dtype=dtype))
-    transition = stay / stay.sum(axis=1, keepdims=True)
+    lasting = jnp.where(way == 0, 0.5, uniform[1 : k + 1])[:, None]
+    weighed = jnp.asarray(allowed, dtype) * ((1 - lasting) * shares + lasting * jnp.eye(k, dtype=dtype))
+    transition = weighed / weighed.sum(axis=1, keepdims=True)
     if model.initial == "free":
         initial = shares
     else:

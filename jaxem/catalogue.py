@@ -6,6 +6,7 @@ Families are found in `jaxem.families`, so that a new one can be fitted without 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -32,6 +33,12 @@ class Model(NamedTuple):
     needs: tuple[str, ...] = ()  # options without which it cannot be built
     takes: tuple[str, ...] = ()  # further options, besides those of its data and the common ones
     tells: Callable[[Any, Any, Any], str] | None = None  # (model, params, rows) -> what to print below the summary
+
+
+class Sized(NamedTuple):
+    """A model that has to know how many columns there are."""
+
+    build: Callable[[int], Any]
 
 
 DATA_OPTIONS = {  # what each kind of data takes
@@ -157,6 +164,43 @@ def _patterns(model: Any, params: Any, rows: Any) -> str:
         return str(error)
 
 
+def _series(name: str) -> Callable[[Namespace], Any]:
+    """A state space model of one column."""
+    return lambda options: settled_by(getattr(jaxem, name), options)
+
+
+def settled_by(build: Callable[..., Any], options: Namespace, **given: Any) -> Any:
+    """`build(**given)` with the settings of --option.
+
+    Raises:
+        CommandError: an unknown setting, or a value that is refused.
+    """
+    settings = dict(options.option or {})
+    known = list(inspect.signature(build).parameters)
+    for name in settings:
+        if name not in known:
+            raise CommandError(f"--option {name}: --model {options.model} has no such setting; it takes {', '.join(known)}")
+    try:
+        return build(**{**given, **settings})
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--model {options.model}: {error}") from error
+
+
+def _dynamic_factor(options: Namespace) -> Any:
+    return Sized(lambda d: settled_by(jaxem.dynamic_factor, options, n_outputs=d, factors=options.factors))
+
+
+def _state_space(options: Namespace) -> Any:
+    def build(d: int) -> Any:
+        n = options.states
+        start = {"initial_mean": [0.0] * n, "initial_covariance": [[float(i == j) for j in range(n)] for i in range(n)]}
+        # unit noise and a given start, since one series tells neither
+        held = start | {"transition_noise": start["initial_covariance"]}
+        return settled_by(jaxem.StateSpace, options, n_latent=n, n_outputs=d, fixed=held)
+
+    return Sized(build)
+
+
 MIXED = ("components",)
 FACTORED = ("rotation", "covariance_of")
 MODELS: dict[str, Model] = {
@@ -209,6 +253,12 @@ MODELS: dict[str, Model] = {
         "times until an event, exact, right-, left- or interval-censored: --time and --event, or --lower-column and --upper-column",
         _single("censored-regression", distribution="distribution"), "interval", (), ("distribution",),
     ),
+    "local-level": Model("one series in order of time: a level that wanders, seen through noise", _series("local_level"), takes=()),
+    "local-linear-trend": Model("one series: a level with a slope that wanders too", _series("local_linear_trend")),
+    "dynamic-factor": Model(
+        "series with mean 0 moved by factors that follow one another in time", _dynamic_factor, needs=("factors",)
+    ),
+    "state-space": Model("series with mean 0: linear Gaussian hidden states that move in time", _state_space, needs=("states",)),
 }  # fmt: skip
 
 
@@ -264,6 +314,7 @@ _REMEDY = {
     "response": "say which column is the response, for instance --response y",
     "family": "say what a row looks like given its component, for instance --family poisson",
     "factors": "say how many factors, for instance --factors 2",
+    "states": "say how many hidden states, for instance --states 2",
     "gate": "say which columns move the shares, for instance --gate age (or choose --model mixture-regression)",
 }
 

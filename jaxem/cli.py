@@ -125,6 +125,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--family", metavar="NAME", help="what a row looks like given its component")
     add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
     add("--factors", type=_whole(1), metavar="Q", help="number of factors")
+    add("--states", type=_whole(1), metavar="N", help="number of hidden states of a model of time")
     add("--covariance-of", type=_whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
     add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
     add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
@@ -215,6 +216,8 @@ def _run_fit(options: argparse.Namespace) -> int:
     model = MODELS[options.model].build(options)
     table = read_table(options.data)
     data, weights = read_data(options, table)
+    if isinstance(model, catalogue.Sized):
+        model = model.build(np.shape(data)[1])
     model, rows = _prepare(options, model, data, weights)
     restarts = options.restarts or (RESTARTS if model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)

@@ -110,6 +110,8 @@ def states_of(model: Any, params: Any) -> tuple[np.ndarray | None, Any]:
 
 def _axes(path: tuple[str, ...], shape: tuple[int, ...], domain: Domain, view: View, model: Any) -> tuple[Axis, ...]:
     """Each axis by its length and place. The columns are those of the leaf's group where there are groups."""
+    if (own := getattr(model, "axes_of", None)) is not None:  # a model that names its own
+        return tuple(Axis(kind, names) for kind, names in own(path[-1], view.columns))
     here = [j for j, part in enumerate(view.parts) if part in path] or list(range(view.d))
     columns = tuple(view.columns[j] for j in here)
     if len(domain.state_axes) > 1:

@@ -361,6 +361,14 @@ class StateSpace(StateSpaceReadings, Model):
         reach = data.typical / jnp.sqrt(jnp.where(spread > 0, spread, 1))
         return jnp.asarray(data.d, data.dtype) + jnp.where(spread > 0, reach, 0).sum()
 
+    def axes_of(self, name: str, columns: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+        """Kind and names of the axes of a leaf, for reports."""
+        states, outputs = ("factors", tuple(f"state {i}" for i in range(self.n_latent))), ("columns", columns)
+        inputs = ("numbers", tuple(f"input {i}" for i in range(self.n_inputs)))
+        if name in ("observation", "observation_noise", "observation_input"):
+            return [outputs, {"observation": states, "observation_noise": outputs}.get(name, inputs)]
+        return [states] if name == "initial_mean" else [states, inputs if name == "transition_input" else states]
+
     def remarks(self, params: Any, data: Any) -> list[str]:
         rows = as_rows(self, data)
         return _remarks(self, params, rows)
@@ -385,8 +393,8 @@ def _remarks(model: StateSpace, params: Any, rows: Rows) -> list[str]:
     spread = np.nanmax(np.asarray(rows.spread, np.float64))
     for name, what in (("transition_noise", "state"), ("observation_noise", "output")):
         held, values = model._held(name), np.diagonal(np.asarray(getattr(params, name), np.float64))
-        seen = np.abs(np.asarray(params.observation)).max(axis=0) ** 2 if what == "state" else np.ones(model.n_outputs)
-        for j in np.flatnonzero(~np.diagonal(held) & (values * seen < 1e-7 * spread)):
+        seen = float(np.abs(np.asarray(params.observation)).max()) ** 2 if what == "state" else 1.0
+        for j in np.flatnonzero(~np.diagonal(held) & (values * seen < 1e-10 * spread)):
             out.append(f"The noise of {what} {j} has run to 0: its variance is {values[j]:.3g}, at the edge of what it can be.")
     size = np.abs(np.linalg.eigvals(np.asarray(params.transition, np.float64))).max()
     if size > 1 + 1e-6 and not model._held("transition").all():

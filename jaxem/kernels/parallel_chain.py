@@ -1,4 +1,4 @@
-"""The recursions of `jaxem.kernels.chain` in some log2(T) rounds instead of T steps, for devices with cores to spare.
+"""The recursions of `jaxem.kernels.chain` in some log(T) rounds instead of T steps, for devices with cores to spare.
 
 A stretch of steps is the matrix p(z_t, y_s..t | z_s-1); such matrices are multiplied in any grouping (Särkkä and García-Fernández
 2021, IEEE Trans. Automat. Contr. 66:299). Each is kept as rows that sum to 1 and the logarithms of what they were divided by, so
@@ -8,6 +8,7 @@ equal rows: it forgets what came before by itself. Work is K times that of a rec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 from jaxem.kernels import chain as sequential
 from jaxem.kernels.chain import Chain, Filtered, Smoothed, log_sum
 from jaxem.kernels.linalg import HIGHEST
+
+RADIX = 16  # stretches that are joined one after another before the next round
 
 
 class _Stretch(NamedTuple):
@@ -48,6 +51,45 @@ def _join(early: _Stretch, late: _Stretch) -> _Stretch:
     return _stretch(early.log_mass + most, jnp.matmul(through, late.rows, precision=HIGHEST))
 
 
+def _cumulated(steps: _Stretch, reverse: bool = False) -> _Stretch:
+    """Products of all steps from the first to each, or from each to the last.
+
+    What `jax.lax.associative_scan` does, whose program grows by two products for each doubling of T; this one grows by two for
+    each factor of 16, so that long sequences compile in the time of short ones.
+    """
+    if reverse:
+        flipped = _cumulated_by(lambda late, early: _join(early, late), jax.tree.map(lambda leaf: leaf[::-1], steps))
+        return jax.tree.map(lambda leaf: leaf[::-1], flipped)
+    return _cumulated_by(_join, steps)
+
+
+def _cumulated_by(join: Callable[[_Stretch, _Stretch], _Stretch], steps: _Stretch) -> _Stretch:
+    count, k = steps.log_mass.shape[0], steps.log_mass.shape[-1]
+    rounds = -(-count // RADIX) if count > RADIX else 1
+    size = -(-count // rounds)
+    # what comes before the first step, and what fills the last round up: nothing
+    same = jnp.broadcast_to(jnp.eye(k, dtype=steps.rows.dtype), steps.rows[:1].shape)
+    nothing = _Stretch(jnp.zeros_like(steps.log_mass[:1]), same)
+
+    def times(leaf: jax.Array, n: int) -> jax.Array:
+        return jnp.broadcast_to(leaf, (n, *leaf.shape[1:]))
+
+    filled = jax.tree.map(lambda leaf, one: jnp.concatenate([leaf, times(one, rounds * size - count)]), steps, nothing)
+    dealt = jax.tree.map(lambda leaf: jnp.swapaxes(leaf.reshape(rounds, size, *leaf.shape[1:]), 0, 1), filled)
+
+    def step(done: _Stretch, own: _Stretch) -> tuple[_Stretch, _Stretch]:
+        done = join(done, own)
+        return done, done
+
+    start = jax.tree.map(lambda one: times(one, rounds), nothing)
+    whole, within = jax.lax.scan(step, start, dealt)
+    if rounds > 1:
+        before = jax.tree.map(lambda one, leaf: jnp.concatenate([one, leaf[:-1]]), nothing, _cumulated_by(join, whole))
+        before = jax.tree.map(lambda leaf, own: jnp.broadcast_to(leaf, own.shape), before, within)
+        within = join(before, within)
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(rounds * size, *leaf.shape[2:])[:count], within)
+
+
 def _steps(chain: Chain) -> _Stretch:
     """(T, B, ...) of single steps."""
     emission, first, initial, transition = chain
@@ -63,7 +105,7 @@ def _forward(chain: Chain, steps: _Stretch) -> tuple[jax.Array, jax.Array, jax.A
     """
     emission, first, initial, transition = chain
     tiny = jnp.finfo(emission.dtype).tiny
-    past = jax.lax.associative_scan(_join, steps).rows[..., 0, :]  # all rows are equal: the first step begins a sequence
+    past = _cumulated(steps).rows[..., 0, :]  # all rows are equal: the first step begins a sequence
     before = jnp.concatenate([past[:1], past[:-1]])
     ahead = jnp.where(first[..., None], initial, jnp.matmul(before, transition, precision=HIGHEST))
     ahead = jnp.swapaxes(ahead, 1, 2)
@@ -85,7 +127,7 @@ def smooth(chain: Chain, weights: jax.Array) -> Smoothed:
     tiny = jnp.finfo(emission.dtype).tiny
     steps = _steps(chain)
     state, ahead, log_norm, faint = _forward(chain, steps)
-    future = jax.lax.associative_scan(lambda late, early: _join(early, late), steps, reverse=True).log_mass
+    future = _cumulated(steps, reverse=True).log_mass
     future = jnp.concatenate([future[1:], jnp.zeros_like(future[:1])])
     log_beta = jnp.swapaxes(jnp.where(jnp.concatenate([first[1:], jnp.ones_like(first[:1])])[..., None], 0, future), 1, 2)
     norm = log_sum(jnp.log(state) + log_beta, 1)[:, None]
@@ -115,4 +157,3 @@ def filtered(chain: Chain) -> Filtered:
     """As `jaxem.kernels.chain.filtered`."""
     state, _, log_norm, faint = _forward(chain, _steps(chain))
     return jax.lax.cond(faint.any(), lambda: sequential.filtered_logs(chain), lambda: Filtered(state, log_norm))
-

@@ -52,7 +52,7 @@ def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algori
         stalls=zero,
         status=status.astype(jnp.int32),
         steps=zero,
-        passes=zero + algorithm.opening(model),
+        passes=zero + algorithm.opening(model, params),
         history=jnp.full(HISTORY, jnp.nan, dtype),
         stride=zero + 1,
         degenerate=collapsed,

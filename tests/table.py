@@ -117,6 +117,8 @@ def every(test):
     for row in collect():
         for dtype in DTYPES:
             marks = [pytest.mark.xdist_group(row.name)]
+            if row.core and dtype == "float64":
+                marks.append(pytest.mark.core)
             if row.slow and dtype == "float32":
                 marks.append(pytest.mark.thorough)
             elif row.slow or (dtype == "float32" and not row.core):

@@ -77,6 +77,7 @@ def test_forty_standard_deviations_out(m):
     np.testing.assert_allclose(narrow, m * (stats.norm.logpdf(40) + np.log(1e-9)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_correlated_tails_have_a_finite_gradient():
     params = GaussianParams(jnp.zeros(2), jnp.asarray([[1.0, 0.9], [0.9, 1.0]]))
     lower = np.array([[40.0, -np.inf], [-np.inf, 40.0], [40.0, 40.0]])
@@ -130,6 +131,7 @@ def test_truncated_means_are_scipys():
     np.testing.assert_allclose(variance[:, 0, 0], stats.truncnorm(*ends, loc=0.5, scale=2).var(), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_float32_keeps_its_digits():
     data = case.simulate(30)
     params = case.one_state(case.start("full"), FULL)

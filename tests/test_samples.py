@@ -44,7 +44,16 @@ def standardized(values):
 
 
 ROWS = [row for row in collect() if isinstance(row.model, (Mixture, Single))]
-CASES = [pytest.param(row, id=row.name, marks=[] if row.core else [pytest.mark.slow]) for row in ROWS]
+FIRST = {type(row.model.family): row.name for row in reversed(ROWS)}  # of each family, the first row
+
+
+def marks(row):
+    if row.core:
+        return []
+    return [pytest.mark.slow if FIRST[type(row.model.family)] == row.name else pytest.mark.thorough]
+
+
+CASES = [pytest.param(row, id=row.name, marks=marks(row)) for row in ROWS]
 
 
 @pytest.mark.parametrize("row", CASES)

@@ -78,8 +78,12 @@ def start(model: Any, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
     """Transitions, shares of the regimes, and where an autoregression begins: (mean or intercept, coefficients, variance).
 
     Coefficients by least squares on all rows; regimes from clusters of the values, and of the logarithms of residuals, where
-    mean or variance switch; params of each from its rows, pulled to the pooled ones."""
+    mean or variance switch, drawn out in time by as much as chance says; params of each from its rows, pulled to the pooled ones.
+    How long regimes last, and how much of the pooled coefficients is not theirs, are left to chance too: starts that are all good
+    in the same way end in the same local maximum.
+    """
     k, dtype = model.n_regimes, rows.dtype
+    chance = jax.random.uniform(jax.random.fold_in(key, 1), (2 * k + 2,), dtype)
     v, counted = lagged(model, rows, rows.origin[0])
     mass = jnp.where(counted, lane_weights(rows), 0)
     design = jnp.concatenate([jnp.ones_like(v[:, :1]), v[:, 1:]], axis=1)  # (T, p + 1, B)
@@ -99,30 +103,38 @@ def start(model: Any, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
     points = jnp.stack([features[name].reshape(-1) for name in model.switching], axis=1)
     r = initialize.memberships(key, points, mass.reshape(-1), k, way).reshape(*mass.shape, k)
     r = jnp.moveaxis(r, -1, 0)  # (K, T, B)
+    r = (1 - chance[0]) * r + chance[0] * mass * _around(r) / jnp.maximum(_around(mass[None]), 1e-3)
     weight = r.sum(axis=(1, 2))
     pull = 0.1 * total / k
     mean = (r * v[:, 0]).sum(axis=(1, 2)) / (weight + pull) + rows.origin[0]
     each = regress(r + pull * mass / total)
     own_residual = v[:, 0] - jnp.einsum("kp,tpb->ktb", each, design)
     variance = ((r * own_residual**2).sum(axis=(1, 2)) + pull * noise) / (weight + pull)
-    found = {"mean": mean, "coefficients": 0.5 * each[:, 1:] + 0.5 * pooled[1:], "variance": variance}
+    lasting = chance[1] * pooled[1:]
+    found = {"mean": mean, "coefficients": 0.5 * each[:, 1:] + 0.5 * chance[2 : k + 2, None] * pooled[1:], "variance": variance}
     if model.parametrisation == "intercept":
         found["mean"] = mean * (1 - found["coefficients"].sum(axis=1))
     if "mean" not in model.switching:
         level = rows.origin[0] + 0 * noise
-        found["mean"] = level * (1 - pooled[1:].sum()) if model.parametrisation == "intercept" else level
+        found["mean"] = level * (1 - lasting.sum()) if model.parametrisation == "intercept" else level
     if "coefficients" not in model.switching:
-        found["coefficients"] = pooled[1:]
+        found["coefficients"] = lasting
     if "variance" not in model.switching:
         found["variance"] = noise
     if model.parametrisation == "intercept" and "mean" in model.switching and "coefficients" not in model.switching:
-        found["mean"] = mean * (1 - pooled[1:].sum())
+        found["mean"] = mean * (1 - lasting.sum())
     often = (weight + 1) / (weight.sum() + k)
-    stay = jnp.where(way == 2, 0.95, 0.8).astype(dtype)
+    stay = (0.4 + 0.58 * chance[k + 2 :])[:, None]
     transition = stay * jnp.eye(k, dtype=dtype) + (1 - stay) * often
     least = jnp.finfo(dtype).tiny ** 0.5
     found["variance"] = jnp.maximum(found["variance"], least)
     return transition, often, tuple(found[name].astype(dtype) for name in ("mean", "coefficients", "variance"))
+
+
+def _around(values: jax.Array) -> jax.Array:
+    """(., T, B): means over nine steps."""
+    padded = jnp.pad(values, ((0, 0), (4, 4), (0, 0)))
+    return sum(padded[:, i : i + values.shape[1]] for i in range(9)) / 9  # type: ignore[return-value]
 
 
 @partial(jax.jit, static_argnames="n")

@@ -192,11 +192,14 @@ def test_missing():
     frame = np.concatenate(data)
     lengths = [len(part) for part in data]
     assert model.log_likelihood(fit.params, Sequences(frame, lengths)) == model.log_likelihood(fit.params, data)
-    check_imputation(model, fit.params, data)
 
 
-def check_imputation(model, params, data):
+@pytest.mark.slow
+def test_imputation():
     """A missing cell is the average over smoothed states of its regression on the step's observed cell."""
+    data, expected = reference("hmm_gaussian_missing_simulated", ["y1", "y2"], "sequence")
+    truth, model = {name: np.array(value) for name, value in expected["params"].items()}, HiddenMarkov(Gaussian(), 2)
+    params = HiddenMarkovParams(truth["initial"], truth["transition"], GaussianParams(truth["means"], truth["covariances"]))
     filled, spread = model.impute(params, data, covariance=True)
     state, y = np.asarray(model.smooth(params, data)), np.concatenate(data)
     mean, covariance = (np.asarray(leaf) for leaf in params.emissions)

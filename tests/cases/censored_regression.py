@@ -90,7 +90,7 @@ SINGLE = Single(CensoredRegression("weibull"))
 
 ROWS = [
     NORMAL,
-    row("weibull", entry=True),
+    row("weibull", entry=True, slow=True),
     row("lognormal", entry=True, shift=2, slow=True),
     row("loglogistic", slow=True),
     row("exponential", entry=True, slow=True),

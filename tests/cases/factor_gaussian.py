@@ -68,7 +68,7 @@ def start_two():
 
 
 FACTORS = Row("mixture-factors", Mixture(FactorGaussian(1), K), simulate, start, oracle, marginal)
-TWO_FACTORS = Row("single-factors", Single(FactorGaussian(2)), simulate_two, start_two, oracle, marginal)
+TWO_FACTORS = Row("single-factors", Single(FactorGaussian(2)), simulate_two, start_two, oracle, marginal, slow=True)
 PPCA = Single(FactorGaussian(1, isotropic=True))
 
 ROWS = [

@@ -86,13 +86,13 @@ def rows():
             core=kind == "full",
         )  # fmt: skip
         single = Single(Gaussian(kind))
-        rest = kind in ("tied", "spherical")
+        rest = kind != "full"
         out += [
             base,
             replace(base, name=f"{base.name}-whitened", model=Mixture(Gaussian(kind, kernel="whitened"), K), slow=rest),
-            replace(base, name=f"{base.name}-prior", model=Mixture(Gaussian(kind), K, prior=prior()), slow=rest),
+            replace(base, name=f"{base.name}-prior", model=Mixture(Gaussian(kind), K, prior=prior()), slow=rest, core=False),
             replace(
-                base, name=f"single-{kind}", model=single, slow=rest, core=False,
+                base, name=f"single-{kind}", model=single, slow=True, core=False,
                 start=lambda kind=kind, single=single: one_state(start(kind), single),
             ),
         ]  # fmt: skip

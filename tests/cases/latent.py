@@ -134,7 +134,7 @@ def tied_start():
 
 ROWS = [
     Row("latent-zip", ZIP, zip_simulate, lambda: {"zero": np.array(0.3), "rate": np.array(2.5)}, None, total=zip_total),
-    Row("latent-bumps", BUMPY, bumps_simulate, lambda: BUMPS._replace(scale=1.1 * BUMPS.scale), None, total=bumps_total),
+    Row("latent-bumps", BUMPY, bumps_simulate, lambda: BUMPS._replace(scale=1.1 * BUMPS.scale), None, total=bumps_total, slow=True),
     Row("latent-declared", DECLARED, declared_simulate, declared_start, None, total=declared_total),
     Row("latent-tied", HELD, declared_simulate, tied_start, None, total=declared_total, slow=True),
 ]

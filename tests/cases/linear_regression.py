@@ -59,7 +59,7 @@ BASE = Row("mixture-linear-regression", Mixture(LinearRegression(), K), simulate
 
 ROWS = [
     BASE,
-    replace(BASE, name="mixture-linear-regression-prior", core=False,
+    replace(BASE, name="mixture-linear-regression-prior", core=False, slow=True,
             model=Mixture(LinearRegression(), K, prior=MixturePrior(jnp.asarray(1.5), GAMMA))),
     replace(BASE, name="mixture-linear-regression-origin", core=False, slow=True, start=lambda: start(False),
             simulate=lambda n, seed=0: simulate(n, seed, intercept=False, offset=True)),

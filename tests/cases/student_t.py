@@ -62,7 +62,7 @@ PRIOR = MixturePrior(jnp.asarray(1.5), gaussian.prior(single=True))
 ROWS = [
     FREE,
     row("tied", "common", 5.0, slow=True),
-    row("diagonal", 4.0, 4.0),
+    row("diagonal", 4.0, 4.0, slow=True),
     row("spherical", "common", 5.0, slow=True),
     replace(FREE, name="mixture-student-prior", model=Mixture(StudentT(dof=4.0), K, prior=PRIOR), slow=True,
             start=lambda: start("full", 4.0)),

@@ -6,6 +6,7 @@ Cells of the coefficients may be held, and blocks of the noise's covariance. Wha
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jaxem.kernels.linalg import cholesky, invert_lower
 class LinearMoments(NamedTuple):
     """Weighted sums of expectations about an anchor: e = target - anchor @ design."""
 
-    count: jax.Array  # () sum of weights
+    total: jax.Array  # () sum of weights
     noise: jax.Array  # (e, e) sums of e e'
     cross: jax.Array  # (e, q) sums of e design'
     design: jax.Array  # (q, q) sums of design design'
@@ -37,11 +38,11 @@ class Block(NamedTuple):
 
 def about(moments: LinearMoments, change: jax.Array) -> LinearMoments:
     """The same sums about anchor - change."""
-    count, noise, cross, design = moments
+    total, noise, cross, design = moments
     moved = jnp.matmul(change, design, precision="highest")
     twice = jnp.matmul(cross, change.T, precision="highest")
     square = jnp.matmul(moved, change.T, precision="highest")
-    return LinearMoments(count, symmetric(noise + twice + twice.T + square), cross + moved, design)
+    return LinearMoments(total, symmetric(noise + twice + twice.T + square), cross + moved, design)
 
 
 def solve(moments: LinearMoments, start: jax.Array, free: np.ndarray) -> jax.Array:
@@ -66,13 +67,11 @@ def noise_of(moments: LinearMoments, kept: jax.Array, blocks: tuple[Block, ...])
     free = np.zeros(kept.shape, bool)
     for members, estimated in blocks:
         free[np.ix_(members, members)] = estimated
-    count = moments.count
-    return jnp.where(free & (count > 0), moments.noise / jnp.where(count > 0, count, 1), kept)
+    total = moments.total
+    return jnp.where(free & (total > 0), moments.noise / jnp.where(total > 0, total, 1), kept)
 
 
-def expected_log_density(
-    moments: LinearMoments, covariance: jax.Array, blocks: tuple[Block, ...], free: np.ndarray
-) -> jax.Array:
+def expected_log_density(moments: LinearMoments, covariance: jax.Array, blocks: tuple[Block, ...], free: np.ndarray) -> jax.Array:
     """Sum of E log N(e; 0, covariance) over the blocks that have something to estimate; the others are constant."""
     total = jnp.zeros((), covariance.dtype)
     for members, estimated in blocks:
@@ -82,7 +81,7 @@ def expected_log_density(
         half = invert_lower(cholesky(covariance[place]))
         log_det = -2 * jnp.log(jnp.diagonal(half)).sum()
         distance = (jnp.matmul(half, moments.noise[place], precision="highest") * half).sum()
-        total = total - 0.5 * (moments.count * (log_det + len(members) * math.log(2 * math.pi)) + distance)
+        total = total - 0.5 * (moments.total * (log_det + len(members) * math.log(2 * math.pi)) + distance)
     return total
 
 
@@ -123,28 +122,34 @@ def read_blocks(held: np.ndarray, values: np.ndarray, name: str) -> tuple[Block,
     return tuple(blocks)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class BlockCovariance(Domain):
     """A covariance matrix whose free blocks are positive definite; the rest is held and may be singular."""
 
-    def __init__(self, blocks: tuple[Block, ...], value: Any, says: str = "symmetric matrices, positive definite where free"):
-        super().__init__((), 2, says)
-        object.__setattr__(self, "blocks", blocks)
-        object.__setattr__(self, "value", value)
+    state_axes: tuple[int, ...] = ()
+    event_ndim: int = 2
+    says: str = "symmetric matrices, positive definite where free and as the model holds them elsewhere"
+    blocks: tuple[Block, ...] = ()
+    value: Any = None  # what is held
 
     @property
-    def elementwise(self):
+    def elementwise(self) -> bool:
+        """Cells hang together."""
         return False
 
-    def free(self, event):
+    def free(self, event: tuple[int, ...]) -> int:
+        """Coordinates of the free blocks."""
         del event
-        return sum(len(b.members) * (len(b.members) + 1) // 2 for b in self.blocks if b.free)
+        return sum([len(b.members) * (len(b.members) + 1) // 2 for b in self.blocks if b.free])
 
-    def unconstrain(self, x):
+    def unconstrain(self, x: jax.Array) -> jax.Array:
+        """Coordinates of `PositiveDefinite`, block after block."""
         inner = PositiveDefinite()
         parts = [inner.unconstrain(x[..., list(b.members), :][..., list(b.members)]) for b in self.blocks if b.free]
         return jnp.concatenate([jnp.zeros((*x.shape[:-2], 0), x.dtype), *parts], axis=-1)
 
-    def constrain(self, u, event):
+    def constrain(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
+        """Inverse of `unconstrain`, with what is held."""
         out = jnp.broadcast_to(jnp.asarray(self.value, u.dtype), (*u.shape[:-1], *event))
         inner, begin = PositiveDefinite(), 0
         for block in self.blocks:
@@ -156,7 +161,8 @@ class BlockCovariance(Domain):
                 begin = end
         return out
 
-    def holds(self, x):
+    def holds(self, x: np.ndarray) -> bool:
+        """Whether free blocks are positive definite and the rest is as held."""
         kept = np.array(x, np.float64)
         own = np.broadcast_to(np.asarray(self.value), x.shape)
         for members, free in self.blocks:

@@ -80,7 +80,8 @@ def test_forecast_and_draws():
     np.testing.assert_allclose(found.covariance[0, 1], covariance[place, place], atol=1e-12)
     for model in (FREE, dataclasses.replace(FREE, initial="diffuse", fixed=None, blocks=None)):
         y = series(seed=5)
-        draw = jax.jit(jax.vmap(lambda key, model=model, rows=jaxem.prepare(model, y): model.posterior_sample(key, params, rows)))
+        rows = jaxem.prepare(model, y)
+        draw = jax.vmap(lambda key, model=model, rows=rows: model.posterior_sample(key, params, rows))
         paths = np.asarray(draw(jax.random.split(jax.random.key(1), 4000)))
         smooth = model.smooth(params, y)
         deviation = np.sqrt(np.diagonal(smooth.covariance, axis1=1, axis2=2))
@@ -108,7 +109,8 @@ def test_inputs_and_ragged():
     np.testing.assert_allclose(model.log_likelihood(params, whole, per_row=True), expected, atol=1e-11)
     found = model.forecast(params, parts, 2, inputs=np.ones((2, 1)))
     assert found.mean.shape == (4, 2, 2)
-    mean, _ = conditional(params, np.concatenate([parts[3].y, np.full((2, 2), np.nan)]), np.concatenate([parts[3].u, np.ones((2, 1))]))
+    longer, inputs = np.concatenate([parts[3].y, np.full((2, 2), np.nan)]), np.concatenate([parts[3].u, np.ones((2, 1))])
+    mean, _ = conditional(params, longer, inputs)
     np.testing.assert_allclose(found.mean[3].ravel(), mean[-4:], atol=1e-11)
     rows, values = jaxem.prepare(model, parts), []
     for _ in range(6):
@@ -149,7 +151,8 @@ def test_diffuse_is_the_limit():
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
     filtered = exact.filter(params, y)
     np.testing.assert_allclose(filtered.mean[3:], wide.filter(near, y).mean[3:], atol=1e-3)
-    assert np.isfinite(filtered.mean).all() and (np.diagonal(filtered.covariance[1]).max() > 1e6)
+    assert np.isfinite(filtered.mean).all()
+    assert np.diagonal(filtered.covariance[1]).max() > 1e6
 
 
 def test_long_series_in_single_precision():
@@ -182,7 +185,8 @@ def test_corners():
     np.testing.assert_allclose(held.smooth(exact, walk).mean[:, 0], walk, atol=1e-12)
     still = StateSpaceParams(*(np.array([[v]]) for v in (1.0, 0.0, 1.0, 0.0)), np.zeros(1), np.eye(1))
     both = held.log_likelihood(still, np.array([[[0.5], [0.5]], [[0.5], [0.6]]]), per_row=True)
-    assert np.isfinite(both[0]) and np.isneginf(both[1])
+    assert np.isfinite(both[0])
+    assert np.isneginf(both[1])
 
 
 def test_held_blocks():
@@ -195,7 +199,8 @@ def test_held_blocks():
     rows = jaxem.prepare(model, np.stack([series(T, seed) for seed in range(5)]))
     statistics, _ = model.e_step(params, rows)
     best = jax.jit(model.m_step)(params, statistics)
-    assert best.observation[0, 1] == 0 and best.transition[1, 0] == 0
+    assert best.observation[0, 1] == 0
+    assert best.transition[1, 0] == 0
     slope = jax.grad(lambda u: model.expected_log_joint(model.from_unconstrained(u), statistics))(model.to_unconstrained(best))
     np.testing.assert_allclose(slope, 0, atol=1e-6)
 
@@ -255,3 +260,20 @@ def test_remarks():
     params = StateSpaceParams(*(np.array([[v]]) for v in (1.2, 1e-9, 1.0, 3.0)), np.zeros(1), np.eye(1))
     said = StateSpace(1, 1).remarks(jax.tree.map(jnp.asarray, params), nile())
     assert len(said) == 3
+
+
+def test_command_line_and_picture(tmp_path, capsys):
+    """A local level from a file: fitted, filled, drawn; the result names the state."""
+    from jaxem.cli import main
+
+    y = nile()[:30]
+    cells = [str(value) for value in y]
+    cells[7] = "NA"
+    file, filled, picture = tmp_path / "nile.csv", tmp_path / "full.csv", tmp_path / "nile.png"
+    file.write_text("\n".join(["flow", *cells]) + "\n")
+    steps = ["--max-steps", "20", "--impute", str(filled), "--plot", str(picture)]
+    assert main(["fit", str(file), "--model", "local-level", *steps]) == 0
+    assert "state 0" in capsys.readouterr().out
+    assert 700 < float(filled.read_text().splitlines()[8]) < 1300
+    assert picture.stat().st_size > 10_000
+    assert main(["fit", str(file), "--model", "state-space"]) == 2

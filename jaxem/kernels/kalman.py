@@ -17,7 +17,7 @@ The recursions run step by step, or in parallel over time by scans of doubling r
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +188,7 @@ def compose(found: Absorbed, row: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     like = found.covariance
     whole = jnp.broadcast_to(lifted(jnp.eye(len(like), dtype=like.dtype), like), like.shape)
 
-    def one(carry: tuple[jax.Array, ...], cell: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
+    def one(carry: Any, cell: Any) -> tuple[Any, None]:
         matrix, adjoint, information = carry
         gain, precision, innovation, row = cell
         adjoint = adjoint - outer(row, _dot(adjoint, gain)) + outer(row * precision, innovation)
@@ -196,14 +196,14 @@ def compose(found: Absorbed, row: jax.Array) -> tuple[jax.Array, jax.Array, jax.
         information = symmetric(left - outer(_dot(turned(left), gain), row) + outer(row, row) * precision)
         return (matrix - outer(mm(matrix, gain[:, None])[:, 0], row), adjoint, information), None
 
-    carry = (whole, jnp.zeros_like(found.mean), jnp.zeros_like(like))
+    carry: Any = (whole, jnp.zeros_like(found.mean), jnp.zeros_like(like))
     cells = (found.gain, found.precision, found.innovation, row)
     if len(row) > UNROLLED:
         carry, _ = jax.lax.scan(one, carry, cells, reverse=True)
     else:
         for i in reversed(range(len(row))):
             carry, _ = one(carry, tuple(leaf[i] for leaf in cells))
-    return carry  # type: ignore[return-value]
+    return carry
 
 
 # forward
@@ -257,7 +257,7 @@ def _predict_parallel(dynamics: Dynamics, cells: Cells) -> tuple[jax.Array, jax.
     mean, covariance = _anew(cells.first, dynamics, push, jnp.broadcast_to(noise, (n, n, *shape)))
     found = absorb(mean, covariance, cells[:4])
     matrix, adjoint, information = compose(found, cells.row)
-    elements = (
+    elements: Any = (
         mm(matrix, transition), found.mean, found.covariance,
         mm(turned(transition), adjoint), mm(turned(transition), mm(information, transition)),
     )  # fmt: skip
@@ -321,10 +321,8 @@ def smooth(dynamics: Dynamics, cells: Cells, parallel: bool = False) -> Smoothed
     return Smoothed(mean, covariance, found, after, known)
 
 
-def _back_stepwise(
-    through: jax.Array, adjoint: jax.Array, information: jax.Array, first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], tuple]:
+def _back_stepwise(through: jax.Array, adjoint: jax.Array, information: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def step(carry: Any, now: Any) -> tuple[Any, Any]:
         r, n = carry
         matrix, g, d, begins = now
         earlier = mm(turned(matrix), r) + g, mm(turned(matrix), mm(n, matrix)) + d
@@ -336,9 +334,7 @@ def _back_stepwise(
     return jnp.moveaxis(r, 0, 2), jnp.moveaxis(n, 0, 2)
 
 
-def _back_parallel(
-    through: jax.Array, adjoint: jax.Array, information: jax.Array, first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _back_parallel(through: jax.Array, adjoint: jax.Array, information: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What each step hands to the one before."""
 
     def joined(late: tuple[jax.Array, ...], early: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

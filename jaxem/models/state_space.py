@@ -112,7 +112,7 @@ class StateSpace(StateSpaceReadings, Model):
             object.__setattr__(self, "blocks", self._read_blocks())
 
     def _read_fixed(self) -> Restrictions | None:
-        given = dict(self.fixed or {}) if not isinstance(self.fixed, (list, tuple, str, float)) else self.fixed
+        given: Any = self.fixed if isinstance(self.fixed, (list, tuple, str, float)) else dict(self.fixed or {})
         if self.initial == "diffuse":
             for name in ("initial_mean", "initial_covariance"):
                 if name in given:
@@ -185,7 +185,7 @@ class StateSpace(StateSpaceReadings, Model):
         )
         out = restrict(self.free_domains, rest)
         given = {
-            name: BlockCovariance(blocks, self._value(name))
+            name: BlockCovariance(blocks=blocks, value=self._value(name))
             for name, blocks in zip(NOISES, self.blocks, strict=True)
             if name in chosen.names
         }
@@ -260,7 +260,7 @@ class StateSpace(StateSpaceReadings, Model):
             anchored = self._anchored(params, names)
             change = linear_moments.solve(moments, anchored, own)
             # held cells and those without data stay exactly where they are
-            change = jnp.where(moments.count > 0, change, anchored)
+            change = jnp.where(moments.total > 0, change, anchored)
             new = self._coefficients(params, names) - anchored + change
             new = jnp.where(own, new, self._coefficients(params, names))
             left = linear_moments.about(moments, -change)

@@ -37,7 +37,7 @@ def arranged(data: Any) -> Any:
     if isinstance(data, Inputs) and np.ndim(data.y) == 3:
         b, t = np.shape(data.y)[:2]
         if np.shape(data.u)[:2] != (b, t):
-            raise ValueError(f"u: found shape {np.shape(data.u)} for y of shape {np.shape(data.y)}; give the same series and steps.")
+            raise ValueError(f"u: found shape {np.shape(data.u)} for y of shape {np.shape(data.y)}; give the same steps of each.")
         return Sequences(jax.tree.map(lambda leaf: leaf.reshape(b * t, -1), data), np.full(b, t))
     if isinstance(data, (list, tuple)) and len(data) and np.isscalar(data[0]):
         return np.asarray(data)

@@ -112,7 +112,7 @@ class StateSpaceReadings:
         """(S, steps, p), checked."""
         p = self.n_inputs  # type: ignore[attr-defined]
         if (inputs is not None) != (p > 0):
-            raise TypeError(f"inputs: the model has n_inputs={p}; give {'(steps, %d) numbers' % p if p else 'none'}.")
+            raise TypeError(f"inputs: the model has n_inputs={p}; give {f'(steps, {p}) numbers' if p else 'none'}.")
         if inputs is None:
             return None
         found = np.asarray(inputs) if np.ndim(inputs) == 3 else check_matrix(inputs, "inputs")[0]
@@ -217,9 +217,7 @@ def _root(covariance: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="fixed_start")
-def _simulate(
-    key: jax.Array, params: Any, first: jax.Array, u: jax.Array | None, fixed_start: bool
-) -> tuple[jax.Array, jax.Array]:
+def _simulate(key: jax.Array, params: Any, first: jax.Array, u: jax.Array | None, fixed_start: bool) -> tuple[jax.Array, jax.Array]:
     """States (n, T, B) and outputs (d, T, B) drawn from the model."""
     n, d, dtype = len(params.transition), len(params.observation), params.transition.dtype
     noise = jax.random.normal(key, (n + d, *first.shape), dtype)

@@ -29,6 +29,7 @@ from jaxem.plots.parameters import (
 from jaxem.plots.profiles import plot_profiles
 from jaxem.plots.regression import plot_regression
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty
+from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import is_survival, plot_survival
 from jaxem.report import describe
 from jaxem.result import Fit, Status
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+OUTPUTS = 5  # of a state space that are drawn
 LOADINGS = 4  # states whose loadings are drawn
 Panel = Callable[["Axes"], Any]
 
@@ -83,6 +85,13 @@ def figure_overview(
 def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: tuple[int, int], truth: Any) -> list[Panel]:
     params, names = fit.params, view.columns
     several = model.n_states > 1
+    if hasattr(model, "n_latent"):  # what is hidden is a vector that moves in time
+        ahead = max(1, len(view.y) // 10) if model.n_inputs == 0 else 0
+        own = [
+            lambda ax, j=j: plot_state_space(model, params, data, output=j, steps=ahead, name=names[j], ax=ax)
+            for j in range(min(view.d, OUTPUTS))
+        ]
+        return [*own, lambda ax: plot_history(fit, ax)]
     shared: dict[str, Any] = {"names": names}
     out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
     if view.gate is not None and several:

@@ -20,6 +20,7 @@ from jaxem.plots.parameters import (
     plot_parameters,
 )
 from jaxem.plots.profiles import plot_profiles
+from jaxem.plots.regimes import plot_regimes
 from jaxem.plots.regression import plot_regression
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty, uncertainty
 from jaxem.plots.state_space import plot_state_space
@@ -28,6 +29,6 @@ from jaxem.plots.survival import empirical_survival, plot_survival
 __all__ = [
     "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components",
     "plot_correlations", "plot_densities", "plot_directions", "plot_explained", "plot_gate", "plot_history", "plot_loadings",
-    "plot_means", "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regression",
+    "plot_means", "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regimes", "plot_regression",
     "plot_responsibilities", "plot_scores", "plot_state_space", "plot_survival", "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

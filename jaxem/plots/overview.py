@@ -27,6 +27,7 @@ from jaxem.plots.parameters import (
     plot_parameters,
 )
 from jaxem.plots.profiles import plot_profiles
+from jaxem.plots.regimes import plot_regimes
 from jaxem.plots.regression import plot_regression
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty
 from jaxem.plots.state_space import plot_state_space
@@ -92,6 +93,10 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
             for j in range(min(view.d, OUTPUTS))
         ]
         return [*own, lambda ax: plot_history(fit, ax)]
+    if hasattr(model, "regimes"):  # rows depend on rows before them
+        posterior = np.asarray(model.posterior(params, data))
+        series: Panel = lambda ax: plot_regimes(model, params, data, ax, names=names)  # noqa: E731
+        return [series, lambda ax: plot_history(fit, ax), lambda ax: plot_certainty(posterior, ax)]
     shared: dict[str, Any] = {"names": names}
     out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
     if view.gate is not None and several:

@@ -189,6 +189,7 @@ def test_corners():
     assert np.isneginf(both[1])
 
 
+@pytest.mark.slow
 def test_held_blocks():
     """Cells that are held stay; the rest of the M-step maximises, where noises are correlated too."""
     fixed = {"observation": [[NAN, 0.0], [NAN, NAN]], "transition": [[NAN, 0.0], [0.0, NAN]], "initial_covariance": np.eye(2)}
@@ -262,6 +263,7 @@ def test_remarks():
     assert len(said) == 3
 
 
+@pytest.mark.slow
 def test_command_line_and_picture(tmp_path, capsys):
     """A local level from a file: fitted, filled, drawn; the result names the state."""
     from jaxem.cli import main

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.checks import check_weights
+from jaxem.checks import check_weights, is_traced
 from jaxem.data import Rows, cut_batch, cut_rows, ordered
 from jaxem.sequences import Lanes, block_order, lay_lanes, read_sequences
 
@@ -27,6 +27,10 @@ def prepare_sequences(reader: Any, y: Any, weights: Any, n_states: int, sharding
     table = reader.read(data, None)
     lanes = lay_lanes(lengths, reader.width(table.size) if ordered(table) else 0)
     rows = cut_rows(reader, table, None, n_states, order=None if lanes.grid is None else block_order(lanes))
+    if not is_traced(table):
+        informative = np.ones(lengths.sum(), bool) if table.informative is None else table.informative
+        told: Any = np.logical_or.reduceat(informative, lanes.start)
+        lanes = dataclasses.replace(lanes, told=told)
     rows = dataclasses.replace(rows, lanes=jax.tree.map(jnp.asarray, lanes))
     return rows.weigh(np.ones(len(lengths)) if weights is None else weights)
 

@@ -10,7 +10,7 @@ import bisect
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ class Sequences:
     lengths: Any
 
 
+class Blocks(NamedTuple):
+    """What the steps of blocks are, in the shape of the grid (groups, blocks, steps, lanes)."""
+
+    first: jax.Array  # bool, whether a sequence begins, or nothing is there
+    last: jax.Array  # bool, whether it ends
+    owner: jax.Array  # int32, its sequence; S where nothing is there
+
+
 @dataclasses.dataclass(frozen=True)
 class Lanes:
     """Where the rows of sequences stand in time-major arrays of T steps and B lanes."""
@@ -43,11 +51,20 @@ class Lanes:
     sequence: jax.Array  # (n,) int32, which sequence a row belongs to
     start: jax.Array  # (S,) int32, first row of each sequence
     end: jax.Array  # (S,) int32, last row
-    grid: tuple[int, int, int, int] | None = None  # where blocks of rows hold steps in order: groups, blocks, steps, lanes
+    told: jax.Array | None = None  # (S,) bool, whether anything of a sequence is observed, where that is known beforehand
+    blocks: Blocks | None = None  # where blocks of rows hold the steps in order
+    grid: tuple[int, int, int, int] | None = None  # their groups, blocks, steps, lanes
+
+    def cut(self, values: np.ndarray, fill: Any) -> np.ndarray:
+        """(T, B) -> (groups, blocks, steps, lanes), `fill` where a block is padded."""
+        groups, blocks, steps, across = self.grid  # type: ignore[misc]
+        t, b = values.shape
+        padded = np.pad(values, ((0, blocks * steps - t), (0, groups * across - b)), constant_values=fill)
+        return np.moveaxis(padded.reshape(blocks, steps, groups, across), 2, 0)
 
 
 jax.tree_util.register_dataclass(
-    Lanes, data_fields=("slot", "first", "place", "sequence", "start", "end"), meta_fields=("grid",)
+    Lanes, data_fields=("slot", "first", "place", "sequence", "start", "end", "told", "blocks"), meta_fields=("grid",)
 )
 
 
@@ -152,9 +169,15 @@ def lay_lanes(lengths: np.ndarray, width: int = 0) -> Lanes:
     short = np.flatnonzero(filled < most)
     first[filled[short], short] = True
     place = (t * b + lane[sequence]).astype(np.int32)
-    grid = _grid(most, b, width) if width else None
     owner, begin, end = (each.astype(np.int32) for each in (sequence, starts, starts + lengths - 1))
-    return Lanes(slot, first, place, owner, begin, end, grid)  # type: ignore[arg-type]
+    lanes = Lanes(slot, first, place, owner, begin, end)  # type: ignore[arg-type]
+    if not width:
+        return lanes
+    lanes = dataclasses.replace(lanes, grid=_grid(most, b, width))
+    last = np.concatenate([first[1:], np.ones((1, b), bool)])
+    owners = np.append(owner, len(lengths)).astype(np.int32)[slot]
+    blocks: Any = Blocks(lanes.cut(first, True), lanes.cut(last, True), lanes.cut(owners, len(lengths)))  # type: ignore[arg-type]
+    return dataclasses.replace(lanes, blocks=blocks)
 
 
 def _pack(lengths: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,15 +222,8 @@ def _grid(steps: int, lanes: int, width: int) -> tuple[int, int, int, int]:
 
 def block_order(lanes: Lanes) -> np.ndarray:
     """(groups * blocks, steps * lanes) rows in the order of the grid, n where there is none."""
-    return in_blocks(np.asarray(lanes.slot), lanes, len(lanes.place), np).reshape(-1, lanes.grid[2] * lanes.grid[3])  # type: ignore
-
-
-def in_blocks(values: Any, lanes: Lanes, fill: Any, xp: Any = jnp) -> Any:
-    """(T, B) -> (groups, blocks, steps, lanes), `fill` where a block is padded."""
-    groups, blocks, steps, across = lanes.grid  # type: ignore[misc]
-    t, b = values.shape
-    padded = xp.pad(values, ((0, blocks * steps - t), (0, groups * across - b)), constant_values=fill)
-    return xp.moveaxis(padded.reshape(blocks, steps, groups, across), 2, 0)
+    cut = lanes.cut(np.asarray(lanes.slot), len(lanes.place))
+    return cut.reshape(-1, cut.shape[2] * cut.shape[3])
 
 
 def states_in_blocks(values: jax.Array, lanes: Lanes) -> jax.Array:

@@ -60,11 +60,20 @@ def states_to_rows(values: jax.Array, rows: Rows) -> jax.Array:
     return to_rows(jnp.moveaxis(values, 1, -1), rows)
 
 
+def sequence_weights(rows: Rows) -> jax.Array:
+    """(S,) weight of each sequence, 0 for one with nothing observed and for one that only pads a batch."""
+    return rows.weights.at[rows.lanes.start].get(mode="fill", fill_value=0) * _told(rows)
+
+
 def step_weights(rows: Rows) -> jax.Array:
-    """(n,) weight of each step's sequence, 0 for a sequence with nothing observed."""
+    """(n,) the same of each step."""
+    return rows.weights * _told(rows)[rows.lanes.sequence]
+
+
+def _told(rows: Rows) -> jax.Array:
+    """(S,) whether a sequence has anything observed."""
     lanes = rows.lanes
-    told = jax.ops.segment_max(rows.informative.astype(rows.dtype), lanes.sequence, len(lanes.start))
-    return rows.weights * told[lanes.sequence]
+    return jax.ops.segment_max(rows.informative, lanes.sequence, len(lanes.start)) if lanes.told is None else lanes.told
 
 
 def lane_weights(rows: Rows) -> jax.Array:

@@ -15,7 +15,8 @@ from jaxem import reduce
 from jaxem.data import Rows, Section
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Ahead, Behind, Chain
-from jaxem.sequences import in_blocks
+from jaxem.sequences import Blocks
+from jaxem.steps import sequence_weights
 
 
 class Streamed(NamedTuple):
@@ -29,27 +30,25 @@ class Streamed(NamedTuple):
 
 class _Block(NamedTuple):
     chunk: Section
-    first: jax.Array  # (q, w)
-    weights: jax.Array  # (q, w)
-    ahead: Ahead
+    steps: Blocks  # (q w)
 
 
 def streamed(
-    family: Any, emissions: Any, rows: Rows, initial: jax.Array, transition: jax.Array, weights: jax.Array, checkpoints: bool
+    family: Any, emissions: Any, rows: Rows, initial: jax.Array, transition: jax.Array, checkpoints: bool
 ) -> Streamed:
-    """Sums over rows that stand in blocks of steps (`rows.lanes.grid`), under weights (T, B)."""
+    """Sums over rows that stand in blocks of steps (`rows.lanes.grid`)."""
     lanes, section = rows.lanes, rows.sections[0]
     groups, count, steps, across = lanes.grid
     k = len(initial)
     table = reduce._table(family, emissions, rows.origin, section)
-    begins, counted = chain.ahead_of(lanes.first, weights)
-
-    def blocks(values: jax.Array, fill: Any) -> jax.Array:
-        return in_blocks(values, lanes, fill)
-
+    # of each sequence, and of what is none
+    weights = jnp.append(sequence_weights(rows), 0)
     chunks = jax.tree.map(lambda leaf: leaf.reshape(groups, count, *leaf.shape[1:]), reduce._chunks(section))
-    ahead = Ahead(blocks(begins, True), blocks(counted, 0))
-    given = _Block(chunks, blocks(lanes.first, True), blocks(weights, 0), ahead)
+    # flat, since an array with one lane might be laid out anew
+    given = _Block(chunks, jax.tree.map(lambda leaf: leaf.reshape(groups, count, -1), lanes.blocks))
+
+    def steps_of(block: _Block) -> Blocks:
+        return jax.tree.map(lambda leaf: leaf.reshape(steps, across), block.steps)
 
     def bound_of(chunk: Section) -> Any:
         return reduce._bound_of(family, emissions, rows.origin, section, chunk, table)
@@ -57,7 +56,7 @@ def streamed(
     def links(block: _Block) -> Chain:
         log_prob = family.log_prob(bound_of(block.chunk), block.chunk.cells)[0]
         emission = jnp.swapaxes(log_prob.reshape(k, steps, across), 0, 1)
-        return Chain(emission, block.first, initial, transition)
+        return Chain(emission, steps_of(block).first, initial, transition)
 
     def sums_of(block: _Block, smooth: jax.Array) -> Any:
         r = jnp.swapaxes(smooth, 0, 1).reshape(1, k, steps * across) * block.chunk.weights[:, None]
@@ -66,7 +65,7 @@ def streamed(
     def run(forward: Any, backward: Any, start: jax.Array) -> tuple[jax.Array, Any]:
         def ahead_step(state: jax.Array, block: _Block) -> tuple[jax.Array, Any]:
             end, kept, faint = forward(links(block), state)
-            value = reduce.weighted_sum(kept.log_norm, block.weights)
+            value = reduce.weighted_sum(kept.log_norm, weights[steps_of(block).owner])
             return end, (state if checkpoints else kept._replace(log_norm=kept.log_norm[:0]), value, faint)
 
         def back_step(carry: tuple[Behind, Any], given: tuple[_Block, Any]) -> tuple[tuple[Behind, Any], None]:
@@ -74,9 +73,10 @@ def streamed(
             block, kept = given
             if checkpoints:
                 _, kept, _ = forward(links(block), kept)
-            behind, smooth, pairs = backward(transition, kept, block.ahead, behind)
-            counted = jnp.where(block.first, block.weights, 0)
-            firsts = (smooth * counted[:, None]).sum(axis=(0, 2))
+            first, last, owner = steps_of(block)
+            own = weights[owner]
+            behind, smooth, pairs = backward(transition, kept, Ahead(last, jnp.where(last, 0, own)), behind)
+            firsts = (smooth * jnp.where(first, own, 0)[:, None]).sum(axis=(0, 2))
             part = (firsts, pairs, sums_of(block, smooth))
             return (behind, jax.tree.map(jnp.add, total, part)), None
 
@@ -88,7 +88,7 @@ def streamed(
         shapes = jax.eval_shape(lambda block: sums_of(block, jnp.zeros((steps, k, across), rows.dtype)), _at(given, (0, 0)))
         zeros = (jnp.zeros_like(initial), jnp.zeros_like(transition), reduce._zeros(shapes))
         if groups == 1:
-            total, (value, faint) = group(zeros, _at(given, 0))
+            total, (value, faint) = group(zeros, jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[1:]), given))
         else:
             total, (value, faint) = jax.lax.scan(group, zeros, given)
         return faint.any(), (*total, value.sum())

@@ -11,7 +11,7 @@ import jaxem
 from jaxem import Gaussian, GaussianParams, HiddenMarkov, HiddenMarkovParams, sequences
 from jaxem.kernels import chain, parallel_chain
 from jaxem.kernels.chain import Chain, Filtered
-from jaxem.sequences import block_order, in_blocks, lay_lanes, out_of_blocks
+from jaxem.sequences import block_order, lay_lanes, out_of_blocks
 
 K = 3
 INITIAL = np.array([0.5, 0.2, 0.3])
@@ -304,7 +304,7 @@ def test_lanes_hold_every_step_in_order(seed):
     assert b <= 11 / 9 * np.ceil(n / t) + 1
     order = block_order(lanes)
     np.testing.assert_array_equal(np.sort(order[order < n]), np.arange(n))
-    blocks = in_blocks(jnp.asarray(lanes.slot), lanes, n)
+    blocks = jnp.asarray(lanes.cut(lanes.slot, n))
     np.testing.assert_array_equal(out_of_blocks(blocks[:, :, :, None], lanes)[:, 0], lanes.slot)
 
 

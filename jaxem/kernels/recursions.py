@@ -11,7 +11,7 @@ from jaxem.kernels import chain, parallel_chain
 from jaxem.kernels.chain import Chain
 
 RECURSIONS = ("auto", "sequential", "checkpointed", "parallel")
-KEPT = 1 << 22  # numbers of a (T, K, B) array from which on "auto" keeps checkpoints alone
+KEPT = 1 << 21  # numbers of a (T, K, B) array from which on "auto" keeps checkpoints alone
 
 
 class Recursions(NamedTuple):

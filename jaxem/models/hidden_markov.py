@@ -370,13 +370,13 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
 @jax.jit
 def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
-    lanes, weights, sizes = rows.lanes, lane_weights(rows), (len(rows.lanes.slot), model.n_states)
+    lanes, sizes = rows.lanes, (len(rows.lanes.slot), model.n_states)
     if lanes.grid is not None and not runs_parallel(model.recursion, *sizes, lanes.slot.shape[1]):
         checkpoints = keeps_checkpoints(model.recursion, *sizes, lanes.grid[-1])
-        found = streamed(model.family, params.emissions, rows, params.initial, params.transition, weights, checkpoints)
+        found = streamed(model.family, params.emissions, rows, params.initial, params.transition, checkpoints)
         return Expectation(HiddenMarkovStatistics(*found[:3]), found.log_likelihood)
-    links = model._links(params, rows)
-    smoothed = model._recursions.smooth(links, weights)
+    weights = lane_weights(rows)
+    smoothed = model._recursions.smooth(model._links(params, rows), weights)
     emissions = fold_in_lanes(model.family, params.emissions, rows, smoothed.state)
     statistics = HiddenMarkovStatistics(first_states(smoothed.state, rows), smoothed.pairs, emissions)
     return Expectation(statistics, reduce.weighted_sum(smoothed.log_norm, weights))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jaxem
 from jaxem import families
 from jaxem.leaves import kebab
+from jaxem.states import state_table
 
 DISTRIBUTIONS = ("exponential", "weibull", "lognormal", "loglogistic")  # of survival times
 ROTATIONS = ("none", "varimax", "quartimax", "promax", "oblimin")
@@ -47,6 +48,10 @@ DATA_OPTIONS = {  # what each kind of data takes
     "regression": ("response", "covariates", "no_intercept", "offset"),
     "limits": ("response", "covariates", "no_intercept", "offset", "left", "right"),
     "truncated": ("response", "covariates", "no_intercept", "offset", "left", "right"),
+    "series": ("response", "sequence_column", "time_column"),
+    "sequences": (
+        "sequence_column", "time_column", "columns", "response", "covariates", "no_intercept", "offset", "gate",
+    ),
     "interval": ("time", "event", "lower_column", "upper_column", "entry", "covariates", "no_intercept"),
     "any": (
         "columns", "response", "covariates", "no_intercept", "offset", "time", "event", "lower_column", "upper_column", "entry",
@@ -133,6 +138,33 @@ def _regression(options: Namespace) -> Any:
         raise CommandError(f"--family: found {name!r}; a regression is one of {', '.join(kinds)}")
     given = {"lower": options.left, "upper": options.right} if "truncated" in name else {}
     return family_named(f"{name.removesuffix('-regression')}-regression", options, **given)
+
+
+def _hidden_markov(options: Namespace) -> Any:
+    if options.response is not None:
+        family = _regression(options)
+    else:
+        given = {"covariance": options.covariance} if options.family in (None, "gaussian") else {}
+        family = family_named(options.family or "gaussian", options, **given)
+    if options.gate and options.initial == "stationary":
+        raise CommandError("--initial stationary: transitions that --gate moves have no stationary distribution; leave one out")
+    if options.gate:
+        return jaxem.NonhomogeneousHiddenMarkov(family, options.states)
+    return jaxem.HiddenMarkov(family, options.states, initial=options.initial or "free")
+
+
+def _switching(options: Namespace) -> Any:
+    given = {"switching": options.switching and tuple(options.switching), "parametrisation": options.parametrisation}
+    given |= {"initial": options.initial}
+    kept = {name: value for name, value in given.items() if value is not None}
+    return settled(
+        jaxem.MarkovSwitching, {"order": options.order, "n_regimes": options.regimes, **kept}, options, f"--model {options.model}"
+    )
+
+
+def _about_states(model: Any, params: Any, rows: Any) -> str:
+    """How long states last and how much of the time they take."""
+    return state_table(model, params, rows)
 
 
 def _experts(options: Namespace) -> Any:
@@ -241,6 +273,16 @@ MODELS: dict[str, Model] = {
         "mixture of regressions whose shares depend on --gate columns", _experts, "regression",
         ("components", "response", "gate"), ("family",),
     ),
+    "hidden-markov": Model(
+        "hidden Markov model: rows in order of time, of --sequence-column where there are several sequences; --gate columns "
+        "move the transitions",
+        _hidden_markov, "sequences", ("states",), ("family", "covariance", "initial"), tells=_about_states,
+    ),
+    "markov-switching": Model(
+        "autoregression of --response whose mean, coefficients or variance switch between regimes (Hamilton 1989)",
+        _switching, "series", ("response", "order", "regimes"), ("switching", "parametrisation", "initial"),
+        tells=lambda model, params, rows: str(model.regimes(params, rows)),
+    ),
     "tobit": Model(
         "linear regression of a response cut off at --left (default 0) or --right",
         _single("censored-regression"), "limits", ("response",),
@@ -313,6 +355,8 @@ _REMEDY = {
     "components": "a mixture needs a number of components; say how many, for instance --components 3",
     "response": "say which column is the response, for instance --response y",
     "family": "say what a row looks like given its component, for instance --family poisson",
+    "order": "say how many lags there are, for instance --order 4",
+    "regimes": "say how many regimes there are, for instance --regimes 2",
     "factors": "say how many factors, for instance --factors 2",
     "states": "say how many hidden states, for instance --states 2",
     "gate": "say which columns move the shares, for instance --gate age (or choose --model mixture-regression)",

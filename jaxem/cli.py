@@ -112,20 +112,27 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--columns", type=_names, metavar="A,B", help="columns to fit (default: all that no other option names)")
     add("--response", metavar="COLUMN", help="response of a regression")
     add("--covariates", type=_names, metavar="A,B", help="covariates; text becomes indicators of its labels (default: all others)")
-    add("--gate", type=_names, metavar="A,B", help="covariates of the shares of a mixture of experts")
+    add("--gate", type=_names, metavar="A,B", help="covariates of the shares of a mixture of experts, or of transitions")
     add("--offset", metavar="COLUMN", help="known part of the linear predictor")
     add("--time", metavar="COLUMN", help="times until an event")
     add("--event", metavar="COLUMN", help="1 where the event was seen, 0 where the time is censored (default: all seen)")
     add("--lower-column", metavar="COLUMN", help="lower ends of interval-censored times; empty is none")
     add("--upper-column", metavar="COLUMN", help="upper ends; empty or inf is none")
     add("--entry", metavar="COLUMN", help="times of late entry (left truncation)")
-    add("--weights", metavar="COLUMN", help="row weights, each >= 0")
+    add("--sequence-column", metavar="COLUMN", help="which sequence a row belongs to, in a model of time (default: all to one)")
+    add("--time-column", metavar="COLUMN", help="numbers that order the rows of a sequence (default: as they stand)")
+    add("--weights", metavar="COLUMN", help="row weights, each >= 0; in a model of time one value a sequence")
     add = parser.add_argument_group("model").add_argument
     add("--components", type=_whole(1), metavar="K", help="number of components; needed for a mixture")
     add("--family", metavar="NAME", help="what a row looks like given its component")
     add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
     add("--factors", type=_whole(1), metavar="Q", help="number of factors")
+    add("--regimes", type=_whole(1), metavar="K", help="number of regimes of a switching autoregression")
+    add("--order", type=_whole(1), metavar="P", help="number of lags of an autoregression")
+    add("--switching", type=_names, metavar="A,B", help="what each regime has: mean, coefficients, variance (default: mean)")
+    add("--parametrisation", choices=("mean", "intercept"), help="of a switching autoregression (default: mean)")
     add("--states", type=_whole(1), metavar="N", help="number of hidden states of a model of time")
+    add("--initial", choices=("free", "stationary"), help="distribution of first hidden states (default: free)")
     add("--covariance-of", type=_whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
     add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
     add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
@@ -287,6 +294,8 @@ def _write(options: argparse.Namespace, table: Table, model: Any, fitted: Fit, r
             stage(options.output).write_text(text + "\n", encoding="utf-8")
         if options.impute is not None:
             filled = np.asarray(model.impute(fitted.params, rows))
+            if getattr(options, "row_order", None) is not None:  # rows of sequences stand by time
+                filled = filled[np.argsort(options.row_order)]
             columns = {name: filled[:, j] for j, name in enumerate(view_of(data, model=model).columns)}
             table.write(stage(options.impute), columns, is_parquet(options.impute))
         if options.plot is not None:

@@ -6,14 +6,18 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.inputs import Interval, Regression, from_covariance
+from jaxem.sequences import Sequences
 from jaxem.tables import Table
 
 NAMED = ("columns", "covariates", "gate")  # options that name several columns
-ONE = ("weights", "response", "offset", "time", "event", "lower_column", "upper_column", "entry")  # and one
+ONE = (  # and one
+    "weights", "response", "offset", "time", "event", "lower_column", "upper_column", "entry", "sequence_column", "time_column",
+)  # fmt: skip
 
 
 def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]:
@@ -30,6 +34,8 @@ def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]
         kind = "interval" if timed else "regression" if options.response is not None else "matrix"
     if getattr(options, "covariance_of", None) is not None:
         return source.covariance()
+    if kind in ("sequences", "series"):
+        return source.sequences(weights, alone=kind == "series")
     if kind in ("matrix", "labels"):
         return source.matrix(labels=kind == "labels"), weights
     if kind == "interval":
@@ -92,6 +98,42 @@ class _Source:
             else:
                 found[name] = values
         return pandas.DataFrame(found)
+
+    def sequences(self, weights: np.ndarray | None, alone: bool = False) -> tuple[Sequences, np.ndarray | None]:
+        """Rows sorted by sequence (in the order of the file) and time, and one weight a sequence.
+
+        Leaves the order of the file's rows in `options.row_order`.
+        """
+        options = self.options
+        if alone:  # the response without covariates
+            data: Any = self.series(options.response)
+        elif options.response is not None:
+            data = self.regression(self.series(options.response))
+        else:
+            data = self.matrix(labels=False)
+            if options.gate:
+                data = Regression(data, gate=self.design(options.gate, "--gate"))
+        n = len(self.table.texts(self.table.names[0]))
+        place = np.zeros(n, int)
+        if options.sequence_column is not None:
+            texts = self.table.texts(options.sequence_column)
+            if None in texts:
+                raise CommandError(f"{options.data}: --sequence-column {options.sequence_column!r} has missing cells; fill them")
+            numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+            place = np.array([numbers[text] for text in texts])
+        time = np.arange(n, dtype=float) if options.time_column is None else self.numbers(options.time_column)
+        if np.isnan(time).any():
+            raise CommandError(f"{options.data}: --time-column {options.time_column!r} has missing cells; fill them")
+        options.row_order = order = np.lexsort((time, place))
+        lengths = np.bincount(place)
+        if weights is not None:
+            begin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+            own = weights[order]
+            if (own != np.repeat(own[begin], lengths)).any():
+                raise CommandError(f"--weights {options.weights!r}: rows of a sequence differ; give each sequence one weight")
+            weights = own[begin]
+        index = None if options.time_column is None else time[order]
+        return Sequences(jax.tree.map(lambda leaf: _sorted(leaf, order, index), data), lengths), weights
 
     def covariance(self) -> tuple[Any, np.ndarray]:
         """Weighted rows that have the covariance in the table, whose lines stand for its columns in the same order."""
@@ -160,6 +202,14 @@ class _Source:
             name = "time"
         entry = None if options.entry is None else self.numbers(options.entry)
         return Interval(pandas.Series(lower, name=name), pandas.Series(upper, name=name), entry)
+
+
+def _sorted(leaf: Any, order: np.ndarray, index: np.ndarray | None) -> Any:
+    """Rows of a frame, series or array in another order; times, where there are such, become the index."""
+    if not hasattr(leaf, "iloc"):
+        return np.asarray(leaf)[order]
+    leaf = leaf.iloc[order]
+    return leaf.reset_index(drop=True) if index is None else leaf.set_axis(index, axis=0)
 
 
 def _categories(texts: list[str | None], values: np.ndarray | None) -> Any:

@@ -114,8 +114,10 @@ def _axes(path: tuple[str, ...], shape: tuple[int, ...], domain: Domain, view: V
         return tuple(Axis(kind, names) for kind, names in own(path[-1], view.columns))
     here = [j for j, part in enumerate(view.parts) if part in path] or list(range(view.d))
     columns = tuple(view.columns[j] for j in here)
-    if len(domain.state_axes) > 1:
-        return tuple(Axis("states", tuple(map(str, range(size)))) for size in shape)
+    if (further := len(domain.state_axes) - 1) > 0:
+        names = [tuple(map(str, range(size))) for size in shape]
+        gates = [view.gates if size == len(view.gates) else name for size, name in zip(shape, names, strict=True)]
+        return (*(Axis("states", each) for each in names[:further]), *(Axis("gates", each) for each in gates[further:]))
     out: list[Axis] = []
     for place, size in enumerate(shape):
         kinds = [axis.kind for axis in out]

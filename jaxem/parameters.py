@@ -29,7 +29,8 @@ def parameter_table(model: Any, params: Any, view: View) -> str:
     tables = []
     for first in range(0, states, ABREAST):
         shown = range(first, min(first + ABREAST, states))
-        header = ["component", *(names[k] for k in shown)] if states > 1 else ["parameter", "estimate"]
+        what = "state" if getattr(model, "sequential", False) else "component"
+        header = [what, *(names[k] for k in shown)] if states > 1 else ["parameter", "estimate"]
         part = [[title, *(number(values[k]) for k in shown)] for title, values in lines]
         if part:
             tables.append(text_table(header, part))
@@ -70,7 +71,10 @@ def lines_of(leaf: Leaf, view: View, states: int) -> Iterator[Line]:
                 yield _category(leaf, view, *place), np.where(column < 5e-5, 0, column)
             continue
         named = [axis.names[i] for axis, i in zip(leaf.axes, place, strict=True) if not _obvious(axis.kind, view)]
-        yield " ".join([title, ", ".join(named)]).strip(), column
+        to = ["to"] if leaf.kinds[:1] == ("states",) else []
+        if leaf.name in ("initial", "transition"):
+            column = np.where(column < 5e-5, 0, column)
+        yield " ".join([title, *to, ", ".join(named)]).strip(), column
 
 
 def absent(leaf: Leaf, view: View, column: int, code: int) -> bool:

@@ -23,6 +23,7 @@ from jaxem.plots.profiles import plot_profiles
 from jaxem.plots.regimes import plot_regimes
 from jaxem.plots.regression import plot_regression
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty, uncertainty
+from jaxem.plots.sequences import plot_series, plot_smoothed, plot_transitions
 from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import empirical_survival, plot_survival
 
@@ -30,5 +31,6 @@ __all__ = [
     "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components",
     "plot_correlations", "plot_densities", "plot_directions", "plot_explained", "plot_gate", "plot_history", "plot_loadings",
     "plot_means", "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regimes", "plot_regression",
-    "plot_responsibilities", "plot_scores", "plot_state_space", "plot_survival", "plot_uncertainty", "uncertainty",
+    "plot_responsibilities", "plot_scores", "plot_series", "plot_smoothed", "plot_state_space", "plot_survival", "plot_transitions",
+    "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

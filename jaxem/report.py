@@ -15,7 +15,8 @@ from jaxem.result import Fit, Status
 from jaxem.view import View, view_of
 
 SAME = 1e-3  # log-likelihoods that differ by less stand for the same maximum
-SILENT = ("family", "prior", "n_components", "fixed", "tied", "frame", "kernel")  # fields that are told elsewhere or not
+# fields that are told elsewhere or not
+SILENT = ("family", "prior", "n_components", "n_states", "fixed", "tied", "frame", "kernel")
 
 
 class Criteria(NamedTuple):
@@ -75,10 +76,13 @@ def describe(model: Any) -> str:
     family = None if getattr(model, "names_itself", False) else family
     words = [] if family is None else [describe_family(family)]
     if type(model).__name__ != "Single":
-        words.append(words_of(model).lower() if words else words_of(model))
+        own = words_of(model)
+        words.append(own[0].lower() + own[1:] if words else own)
     parts = [" ".join(words)]
     if hasattr(model, "n_components"):
         parts.append(f"{model.n_components} component{'s' * (model.n_components > 1)}")
+    elif getattr(model, "sequential", False):
+        parts.append(f"{model.n_states} state{'s' * (model.n_states > 1)}")
     for thing in (model, family):
         parts += [_setting(name, value) for name, value in settings_of(thing).items() if value is not False]
     if getattr(model, "prior", None) is not None:
@@ -121,8 +125,12 @@ def _setting(name: str, value: Any) -> str:
     name = name.replace("_", " ")
     if value is True:
         return name
+    if name == "initial":
+        return f"{value} first state" if isinstance(value, str) else "given first state"
     if name == "q":
         return f"{value} factor{'s' * (value > 1)}"
+    if isinstance(value, tuple):
+        return f"{name} {' and '.join(map(str, value))}"
     return f"{value} {name}" if isinstance(value, str) else f"{name} {value}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxem.checks import check_categories, check_matrix
 from jaxem.data import Rows
 from jaxem.inputs import Interval, Regression
+from jaxem.sequences import Sequences, read_sequences
 
 INTERCEPT = "intercept"
 
@@ -74,11 +75,14 @@ class View:
 def view_of(data: Any, names: Sequence[str] | None = None, *, model: Any = None) -> View:
     """The view of raw data; `names` are those of the columns of y.
 
-    A `model` whose family deals the columns of a data frame to groups says which column is whose.
+    A `model` whose family deals the columns of a data frame to groups says which column is whose; several sequences stand one
+    after another.
 
     Raises:
         TypeError: prepared data, which no longer hold their columns. ValueError: another number of names than columns.
     """
+    if isinstance(data, Sequences) or (getattr(model, "sequential", False) and not isinstance(data, (View, Rows))):
+        data = read_sequences(data)[0]
     dealt = getattr(getattr(model, "family", None), "_groups", None)
     if dealt is not None and not isinstance(data, (Mapping, View, Rows)):
         data = dealt(data)

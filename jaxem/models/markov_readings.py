@@ -126,6 +126,10 @@ class MarkovReadings:
 class StillReadings:
     """What is read off transitions that are the same at every step."""
 
+    def details(self, params: Any) -> dict[str, Any]:
+        """What belongs in a written fit besides the params."""
+        return {"stationary": self.stationary(params), "expected_durations": self.expected_durations(params)}
+
     def expected_durations(self, params: Any) -> jax.Array:
         """(K,) expected number of steps in a row in each state, 1 / (1 - A_kk); infinite where it is never left."""
         return 1 / (1 - jnp.diagonal(params.transition))

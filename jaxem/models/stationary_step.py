@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +61,11 @@ def maximize_stationary(pairs: jax.Array, firsts: jax.Array, start: jax.Array) -
         noise = 4 * eps * (1 + jnp.abs(state.value))
         blind = promise <= noise  # the value no longer tells better from worse, but the gradient does
 
-        def short(trial: tuple[jax.Array, ...]) -> jax.Array:
+        def short(trial: Any) -> jax.Array:
             fraction, _, value, _ = trial
             return ~blind & ~(value >= state.value + ARMIJO * fraction * promise - noise) & (fraction > eps)
 
-        def halve(trial: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def halve(trial: Any) -> Any:
             fraction = 0.5 * trial[0]
             point = state.point + fraction * way
             return fraction, point, *at(point)

@@ -30,10 +30,12 @@ from jaxem.plots.profiles import plot_profiles
 from jaxem.plots.regimes import plot_regimes
 from jaxem.plots.regression import plot_regression
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty
+from jaxem.plots.sequences import plot_series, plot_smoothed, plot_transitions
 from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import is_survival, plot_survival
 from jaxem.report import describe
 from jaxem.result import Fit, Status
+from jaxem.sequences import read_sequences
 from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
         posterior = np.asarray(model.posterior(params, data))
         series: Panel = lambda ax: plot_regimes(model, params, data, ax, names=names)  # noqa: E731
         return [series, lambda ax: plot_history(fit, ax), lambda ax: plot_certainty(posterior, ax)]
+    if getattr(model, "sequential", False) and hasattr(model, "viterbi"):
+        return _sequence_panels(model, fit, data, view, columns)
     shared: dict[str, Any] = {"names": names}
     out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
     if view.gate is not None and several:
@@ -120,6 +124,34 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
     else:
         out += _parameter_panels(model, params, data, view)
     return out
+
+
+def _sequence_panels(model: Any, fit: Fit, data: Any, view: View, columns: tuple[int, int]) -> list[Panel]:
+    """The longest sequence and the states behind it, how they follow one another, and what each says of a row."""
+    params, names = fit.params, view.columns
+    longest = int(np.argmax(read_sequences(data)[1]))
+    out: list[Panel] = [
+        partial(plot_series, model, params, data, column=j, sequence=longest, names=names)
+        for j in range(min(view.d, OUTPUTS))
+    ]  # fmt: skip
+    out.append(lambda ax: plot_smoothed(model, params, data, ax, sequence=longest))
+    out.append(lambda ax: plot_transitions(model, params, data, ax))
+    if view.x is not None and view.x.shape[1] > 0:
+        out.append(lambda ax: plot_coefficients(model, params, view, ax, names=names))
+    elif has_ellipses(model, params) and view.d > 1:
+        out.append(lambda ax: plot_components(model, params, view, ax, columns=columns, names=names))
+    else:
+        out += _column_panels(model, params, data, view)
+    return [*out, lambda ax: plot_history(fit, ax)]
+
+
+def _column_panels(model: Any, params: Any, data: Any, view: View) -> list[Panel]:
+    """What the states say of each column, one at a time."""
+    leaves, names, out = leaves_of(model, params, view), view.columns, []
+    if any(leaf.probability for leaf in leaves):
+        out.append(lambda ax: plot_profiles(model, params, view, ax, names=names))
+    numeric = [j for j in range(view.d) if not _coded(leaves, view, j)][:2]
+    return [*out, *(partial(plot_densities, model, params, data, column=j, names=names) for j in numeric)]
 
 
 def _completed(model: Any, params: Any, data: Any, view: View) -> np.ndarray | None:

@@ -18,9 +18,9 @@ from jaxem.domains import PositiveDefinite, Real
 from jaxem.kernels.linalg import cholesky
 from jaxem.linear_moments import Block, BlockCovariance, LinearMoments, read_blocks
 from jaxem.model import Expectation, Model
-from jaxem.models.state_space_data import SeriesReader, arranged
+from jaxem.models.state_space_data import SeriesReader, arranged, check_diffuse
 from jaxem.models.state_space_moments import begin_state_space, posterior_moments, sequence_log_likelihoods, statistics_of
-from jaxem.models.state_space_readings import StateSpaceReadings
+from jaxem.models.state_space_readings import StateSpaceReadings, remarks_on
 from jaxem.restrict import GIVEN, Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
@@ -207,24 +207,12 @@ class StateSpace(StateSpaceReadings, Model):
     def prepare(self, y: Any, weights: Any = None, sharding: Any = None) -> Rows:
         rows = prepare_sequences(self._reader(), arranged(y), weights, 1, sharding)
         if self.initial == "diffuse":
-            self._check_diffuse(rows)
+            check_diffuse(rows, self.n_latent)
         return rows
 
     def prepare_batch(self, datasets: Sequence[Any], weights: Sequence[Any] | None = None) -> Rows:
         """Many data sets, each of one or several series, in blocks and lanes of one shape; every leaf has a leading axis."""
         return prepare_sequence_batch(self._reader(), [arranged(data) for data in datasets], weights, 1)
-
-    def _check_diffuse(self, rows: Rows) -> None:
-        """Raises ValueError where a series has fewer cells than a diffuse start has states."""
-        if isinstance(rows.informative, jax.core.Tracer):
-            return
-        lanes = rows.lanes
-        seen = np.asarray(rows.informative).astype(int) * rows.d  # at most
-        counts = np.bincount(np.asarray(lanes.sequence), seen, len(lanes.start))
-        for number in np.flatnonzero((counts > 0) & (counts < self.n_latent))[:1]:
-            raise ValueError(
-                f"y: series {number} has too few observed cells for {self.n_latent} diffuse states; leave it out, or hold a start."
-            )
 
     def init(self, key: Any, data: Any, way: Any = 0) -> StateSpaceParams:
         """Outputs as unit states seen through random loadings, each lasting differently long; held cells as they are held.
@@ -361,17 +349,9 @@ class StateSpace(StateSpaceReadings, Model):
         reach = data.typical / jnp.sqrt(jnp.where(spread > 0, spread, 1))
         return jnp.asarray(data.d, data.dtype) + jnp.where(spread > 0, reach, 0).sum()
 
-    def axes_of(self, name: str, columns: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-        """Kind and names of the axes of a leaf, for reports."""
-        states, outputs = ("factors", tuple(f"state {i}" for i in range(self.n_latent))), ("columns", columns)
-        inputs = ("numbers", tuple(f"input {i}" for i in range(self.n_inputs)))
-        if name in ("observation", "observation_noise", "observation_input"):
-            return [outputs, {"observation": states, "observation_noise": outputs}.get(name, inputs)]
-        return [states] if name == "initial_mean" else [states, inputs if name == "transition_input" else states]
-
     def remarks(self, params: Any, data: Any) -> list[str]:
         rows = as_rows(self, data)
-        return _remarks(self, params, rows)
+        return remarks_on(self, params, rows)
 
 
 NOISES = {  # the noise of each equation, and its coefficients
@@ -385,24 +365,6 @@ jax.tree_util.register_dataclass(
     data_fields=("fixed", "anchor"),
     meta_fields=("n_latent", "n_outputs", "n_inputs", "initial", "parallel", "blocks"),
 )
-
-
-def _remarks(model: StateSpace, params: Any, rows: Rows) -> list[str]:
-    """What a person should know of noises that have gone, of states that explode, and of a start that one series tells."""
-    out = []
-    spread = np.nanmax(np.asarray(rows.spread, np.float64))
-    for name, what in (("transition_noise", "state"), ("observation_noise", "output")):
-        held, values = model._held(name), np.diagonal(np.asarray(getattr(params, name), np.float64))
-        seen = float(np.abs(np.asarray(params.observation)).max()) ** 2 if what == "state" else 1.0
-        for j in np.flatnonzero(~np.diagonal(held) & (values * seen < 1e-10 * spread)):
-            out.append(f"The noise of {what} {j} has run to 0: its variance is {values[j]:.3g}, at the edge of what it can be.")
-    size = np.abs(np.linalg.eigvals(np.asarray(params.transition, np.float64))).max()
-    if size > 1 + 1e-6 and not model._held("transition").all():
-        out.append(f"The states explode: the largest eigenvalue of the transition has size {size:.4g}.")
-    free = model.initial == "free" and not model._held("initial_covariance").all()
-    if free and len(rows.lanes.start) == 1:
-        out.append("One series tells nothing of the covariance of its first state, which shrinks towards 0: hold it by fixed=.")
-    return out
 
 
 @jax.jit

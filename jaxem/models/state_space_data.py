@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, is_traced
-from jaxem.data import Table, moments_of
+from jaxem.data import Rows, Table, moments_of
 from jaxem.inputs import count_rows
 from jaxem.layout import WIDE
 from jaxem.sequences import Sequences
@@ -114,3 +114,16 @@ class SeriesReader:
                     "drop it, or hold its noise by fixed=."
                 )
         return None
+
+
+def check_diffuse(rows: Rows, n_latent: int) -> None:
+    """Raises ValueError where a series has fewer cells than a diffuse start has states."""
+    if is_traced(rows.informative):
+        return
+    lanes = rows.lanes
+    seen = np.asarray(rows.informative).astype(int) * rows.d  # at most
+    counts = np.bincount(np.asarray(lanes.sequence), seen, len(lanes.start))
+    for number in np.flatnonzero((counts > 0) & (counts < n_latent))[:1]:
+        raise ValueError(
+            f"y: series {number} has too few observed cells for {n_latent} diffuse states; leave it out, or hold a start."
+        )

@@ -48,6 +48,9 @@ class StateForecast(NamedTuple):
 class StateSpaceReadings:
     """Methods of a state space model once it is fitted. Rows of several series stand one after another."""
 
+    n_latent: int
+    n_inputs: int
+
     def posterior(self, params: Any, data: Any) -> jax.Array:
         """(rows, 1) ones: there is one discrete state. `smooth` gives the hidden ones."""
         del params
@@ -108,9 +111,17 @@ class StateSpaceReadings:
         x, y = _simulate(as_key(key), cast, first, u, self.initial == "diffuse")  # type: ignore[attr-defined]
         return (y[:, :, 0].T, x[:, :, 0].T) if states else y[:, :, 0].T
 
+    def axes_of(self, name: str, columns: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+        """Kind and names of the axes of a leaf, for reports."""
+        states, outputs = ("factors", tuple(f"state {i}" for i in range(self.n_latent))), ("columns", columns)
+        inputs = ("numbers", tuple(f"input {i}" for i in range(self.n_inputs)))
+        if name in ("observation", "observation_noise", "observation_input"):
+            return [outputs, {"observation": states, "observation_noise": outputs}.get(name, inputs)]
+        return [states] if name == "initial_mean" else [states, inputs if name == "transition_input" else states]
+
     def _inputs(self, inputs: Any, shape: tuple[int, int]) -> Any:
         """(S, steps, p), checked."""
-        p = self.n_inputs  # type: ignore[attr-defined]
+        p = self.n_inputs
         if (inputs is not None) != (p > 0):
             raise TypeError(f"inputs: the model has n_inputs={p}; give {f'(steps, {p}) numbers' if p else 'none'}.")
         if inputs is None:
@@ -280,3 +291,21 @@ def _forecast(model: Any, params: Any, rows: Rows, steps: int, inputs: jax.Array
 
     _, out = jax.lax.scan(step, (mean, covariance), (before, shift))
     return StateForecast(*(jnp.moveaxis(leaf, -1, 0) for leaf in out))
+
+
+def remarks_on(model: Any, params: Any, rows: Rows) -> list[str]:
+    """What a person should know of noises that have gone, of states that explode, and of a start that one series tells."""
+    out = []
+    spread = np.nanmax(np.asarray(rows.spread, np.float64))
+    for name, what in (("transition_noise", "state"), ("observation_noise", "output")):
+        held, values = model._held(name), np.diagonal(np.asarray(getattr(params, name), np.float64))
+        seen = float(np.abs(np.asarray(params.observation)).max()) ** 2 if what == "state" else 1.0
+        for j in np.flatnonzero(~np.diagonal(held) & (values * seen < 1e-10 * spread)):
+            out.append(f"The noise of {what} {j} has run to 0: its variance is {values[j]:.3g}, at the edge of what it can be.")
+    size = np.abs(np.linalg.eigvals(np.asarray(params.transition, np.float64))).max()
+    if size > 1 + 1e-6 and not model._held("transition").all():
+        out.append(f"The states explode: the largest eigenvalue of the transition has size {size:.4g}.")
+    free = model.initial == "free" and not model._held("initial_covariance").all()
+    if free and len(rows.lanes.start) == 1:
+        out.append("One series tells nothing of the covariance of its first state, which shrinks towards 0: hold it by fixed=.")
+    return out

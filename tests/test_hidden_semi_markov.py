@@ -120,7 +120,7 @@ def test_impossible_data_are_told_as_such():
 COUNTS = np.array([[0, 1.0, 5, 2, 0, 0], [9, 5, 3, 2, 1, 2], [0, 0, 0, 0, 0, 4], [7, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("kind", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("kind", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
 def test_durations_that_make_counts_likeliest(kind):
     """Against a search by scipy; all at the longest, all at the shortest, none: finite, and kept where nothing is known."""
     from scipy.optimize import minimize

@@ -38,25 +38,60 @@ def test_likelihood_at_the_published_estimates():
     y = growth()
     assert abs(float(HAMILTON.log_likelihood(published(), y)) - EXPECTED["logLik"]) < 1e-6
     assert HAMILTON.n_parameters(jaxem.prepare(HAMILTON, y)) == EXPECTED["n_params"]
+    table = HAMILTON.regimes(published(), y)
+    np.testing.assert_allclose(table.duration, [4.076, 10.426], atol=1e-3)
+    np.testing.assert_allclose(table.stationary, [0.281, 0.719], atol=1e-3)
+    assert "expected duration      4.0762  10.4259" in str(table)
+    smooth = np.asarray(HAMILTON.smooth(published(), y))
+    # quarters of 1953Q3-1954Q1, 1957Q1-1958Q1, 1974Q1-1975Q1 and 1981Q2-1982Q4 (Hamilton 1989, p. 374), from 1951Q2
+    for begin, end in ((9, 11), (23, 27), (91, 95), (120, 126)):
+        assert (smooth[begin:end, 0] > 0.5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_growth_of_gnp(seed):
-    """From twelve starts to the published maximum, which is not the only one."""
+    """From four starts to the published maximum, which is not the only one."""
     y = growth()
-    fit = jaxem.fit(HAMILTON, y, key=seed, restarts=12)
+    fit = jaxem.fit(HAMILTON, y, key=seed, restarts=4)
     assert abs(float(fit.log_likelihood) - EXPECTED["logLik"]) < EXPECTED["tolerances"]["logLik"]
     for ours, theirs in zip(jax.tree.leaves(fit.params), jax.tree.leaves(published()), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=EXPECTED["tolerances"]["params"])
-    if seed == 0:
-        table = HAMILTON.regimes(fit.params, y)
-        np.testing.assert_allclose(table.duration, [4.08, 10.43], atol=0.01)
-        np.testing.assert_allclose(table.stationary, [0.281, 0.719], atol=1e-3)
-        assert "expected duration      4.0763  10.4258" in str(table)
-        smooth = np.asarray(HAMILTON.smooth(fit.params, y))
-        # quarters of 1953Q3-1954Q1, 1957Q1-1958Q1, 1974Q1-1975Q1 and 1981Q2-1982Q4 (Hamilton 1989, p. 374), from 1951Q2
-        for begin, end in ((9, 11), (23, 27), (91, 95), (120, 126)):
-            assert (smooth[begin:end, 0] > 0.5).all()
+
+
+@pytest.mark.slow
+def test_command_line(tmp_path, capsys):
+    from jaxem.cli import main
+
+    content, picture = tmp_path / "fit.json", tmp_path / "fit.png"
+    given = ["--model", "markov-switching", "--response", "growth", "--order", "4", "--regimes", "2", "--restarts", "4"]
+    assert main(["fit", str(HERE / "data.csv"), *given, "--output", str(content), "--plot", str(picture)]) == 0
+    told = capsys.readouterr().out
+    assert "-181.2634 with 9 free parameters" in told
+    assert "expected duration" in told
+    found = json.loads(content.read_text())
+    assert found["command_model"] == "markov-switching"
+    np.testing.assert_allclose(found["params"]["mean"], published().mean, atol=1e-3)
+    assert picture.stat().st_size > 10_000
+    assert main(["fit", str(HERE / "data.csv"), *given[:-4]]) == 2
+    assert "--regimes" in capsys.readouterr().err
+
+
+def test_picture_of_regimes():
+    """Recessions are shaded, with times on the axis; likeliest paths too; what does not fit is refused."""
+    pytest.importorskip("matplotlib")
+    from jaxem.plot import plot_regimes
+
+    y, years = growth(), np.arange(1951.25, 1985, 0.25)
+    ax = plot_regimes(HAMILTON, published(), y, time=years)
+    shaded = [patch.get_x() for patch in ax.patches]
+    assert len(shaded) == 7
+    np.testing.assert_allclose(shaded[0], 1953.375)  # from the third quarter of 1953
+    assert "regime 0 (mean -0.359)" in ax.get_legend_handles_labels()[1]
+    with pytest.raises(ValueError, match="time: found 3 times for 135 steps"):
+        plot_regimes(HAMILTON, published(), y, time=years[:3])
+    with pytest.raises(ValueError, match="paths"):
+        plot_regimes(HAMILTON, published(), y, paths="best")
 
 
 # small cases

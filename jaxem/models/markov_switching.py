@@ -23,8 +23,8 @@ from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
 from jaxem.models.hidden_markov import check_initial, shares
 from jaxem.models.path_readings import PathReadings, present
+from jaxem.models.stationary_step import maximize_stationary
 from jaxem.models.switching_inputs import check_series, lagged, read_series, simulate, start
-from jaxem.newton import ascend
 from jaxem.priors import dot_log
 from jaxem.regimes import RegimeTable
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
@@ -207,7 +207,8 @@ class MarkovSwitching(PathReadings, Model):
         firsts, pairs = statistics.initial, statistics.transition
         transition, initial = shares(pairs, params.transition), params.initial
         if self.initial == "stationary":
-            transition = _stationary_step(params.transition, transition, firsts, pairs)
+            at_old, at_new = (dot_log(pairs, a) + dot_log(firsts, stationary(a)) for a in (params.transition, transition))
+            transition = maximize_stationary(pairs, firsts, jnp.where(at_new > at_old, transition, params.transition))
             initial = stationary(transition)
         elif self.initial == "free":
             initial = shares(firsts, params.initial)
@@ -319,19 +320,6 @@ jax.tree_util.register_dataclass(
     data_fields=("frame",),
     meta_fields=("order", "switching", "n_regimes", "parametrisation", "initial"),
 )
-
-
-def _stationary_step(old: jax.Array, closed: jax.Array, firsts: jax.Array, pairs: jax.Array) -> jax.Array:
-    """argmax over A of sum_jk pairs_jk log A_jk + sum_k firsts_k log stationary(A)_k, by Newton's method from the better of the
-    old A and the maximiser of the first sum."""
-    domain = Simplex(state_axes=(0, 1))
-
-    def objective(vector: jax.Array) -> jax.Array:
-        transition = domain.unflatten(vector, pairs.shape)
-        return dot_log(pairs, transition) + dot_log(firsts, stationary(transition))
-
-    a, b = domain.flatten(old), domain.flatten(closed)
-    return domain.unflatten(ascend(objective, jnp.where(objective(b) > objective(a), b, a)), pairs.shape)
 
 
 @jax.jit

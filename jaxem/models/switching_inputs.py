@@ -151,7 +151,7 @@ def simulate(model: Any, key: jax.Array, params: Any, n: int) -> tuple[jax.Array
         regime, y, regimes = before
         own, shock, t = now
         chances = jnp.where(t == 0, jnp.log(params.initial), jnp.log(params.transition[regime]))
-        regime = (chances + own).argmax()
+        regime = (chances + own).argmax().astype(jnp.int32)
         past = y - centre[regimes] if inner else y
         expected = centre[regime] - (weights[regime, 1:] * past).sum()
         value = jnp.where(t < p, level[regime], expected) + deviation[regime] * shock

@@ -73,8 +73,6 @@ ROWS = [
     row("hidden-markov-poisson", COUNTS, HiddenMarkov(Poisson(), K), core=True),
     row("hidden-markov-gaussian", FULL, HiddenMarkov(Gaussian(), K), slow=True),
     row("hidden-markov-stationary", COUNTS, HiddenMarkov(Poisson(), K, initial="stationary"), initial=HELD, slow=True),
-    row(
-        "hidden-markov-forward", COUNTS, HiddenMarkov(Poisson(), K, transition=FORWARD > 0, prior=PRIOR), transition=FORWARD,
-        slow=True,
-    ),
-]  # fmt: skip
+    row("hidden-markov-forward", COUNTS, HiddenMarkov(Poisson(), K, transition=FORWARD > 0), transition=FORWARD, slow=True),
+    row("hidden-markov-prior", COUNTS, HiddenMarkov(Poisson(), K, prior=PRIOR), slow=True),
+]

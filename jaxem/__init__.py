@@ -29,9 +29,10 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval", "MixturePrior",
-    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Sequences",
-    "Status", "Stop", "WeightedRows", "aitken", "align", "anderson", "check_model", "class_profiles", "ecme", "em", "entropy_r2", "fit", "fit_batch", "from_covariance",
-    "goodness_of_fit", "gradient", "impute_categories", "lbfgs", "newton", "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax",
-    "weak_prior", *_families.__all__, *_models.__all__,
+    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
+    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
+    "Sequences", "Status", "Stop", "WeightedRows", "aitken", "align", "anderson", "check_model", "class_profiles", "ecme", "em",
+    "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "gradient", "impute_categories", "lbfgs", "newton",
+    "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax", "weak_prior",
+    *_families.__all__, *_models.__all__,
 ]  # fmt: skip

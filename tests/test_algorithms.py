@@ -58,7 +58,9 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "row", "dtype"), CASES)
 def test_monotone_and_as_high_as_em(name, row, dtype):
-    y, params = row.data(dtype), row.params(dtype)
+    y = row.data(dtype)
+    # a few steps of EM choose the hill, which Newton's long first steps could leave
+    params = fit(row.model, y, params=row.params(dtype), stop=Stop(tolerance=0.0, max_steps=20)).params
     stop = Stop(tolerance=1e-9, max_steps=3000)
     found = fit(row.model, y, params=params, algorithm=MONOTONE[name], stop=stop)
     plain = fit(row.model, y, params=params, stop=Stop(tolerance=1e-9, max_steps=50000))
@@ -70,7 +72,6 @@ def test_monotone_and_as_high_as_em(name, row, dtype):
     assert (np.diff(history) >= -slack).all()
     assert found.objective >= plain.objective - max(1e-7, 4 * slack)
     if dtype == "float64":
-        # the same hill: an accelerator may end on another, but not from starts this near
         np.testing.assert_allclose(found.objective, plain.objective, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxem import Mixture, MixtureParams
+from jaxem import Mixture, MixtureParams, Single
 
 DTYPES = ("float32", "float64")
 K, N = 3, 60
@@ -31,7 +31,7 @@ class Row:
     marginal: Callable | None = None  # (params, keep) -> params of the columns kept; None where columns cannot be left out
     total: Callable | None = None  # (params, data) -> (n,) log-likelihood of each row, for models that are no mixture
     core: bool = False  # whether float32 is in the short run too
-    slow: bool = False  # whether the row is left to the long run, and its float32 to the thorough one
+    slow: bool = False  # whether the row is left to the long run; its float32, priors and singles to the thorough one
     shaky: float = 1.0  # what rounding is multiplied by: digits that the family's functions or data lose, said beside it
 
     def data(self, dtype, n=N, seed=0):
@@ -111,6 +111,10 @@ def collect():
     return rows
 
 
+# laws that compile gradients or whole fits
+DERIVED = ("test_fisher", "test_m_step_maximises", "test_monotone", "test_stable_types", "test_stationary")
+
+
 def every(test):
     """Runs a law on every row in both precisions; its id names model and dtype."""
     cases = []
@@ -119,7 +123,9 @@ def every(test):
             marks = [pytest.mark.xdist_group(row.name)]
             if row.core and dtype == "float64":
                 marks.append(pytest.mark.core)
-            if row.slow and dtype == "float32":
+            varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
+            other = dtype == "float32" and not row.core and test.__name__ in DERIVED
+            if row.slow and (dtype == "float32" or varied) or other:
                 marks.append(pytest.mark.thorough)
             elif row.slow or (dtype == "float32" and not row.core):
                 marks.append(pytest.mark.slow)

@@ -83,7 +83,7 @@ def rows():
     for kind in COVARIANCES:
         base = Row(
             f"mixture-{kind}", Mixture(Gaussian(kind), K), simulate, lambda kind=kind: start(kind), oracle(kind), marginal(kind),
-            core=kind == "full",
+            core=kind == "full", slow=kind in ("tied", "spherical"),
         )  # fmt: skip
         single = Single(Gaussian(kind))
         rest = kind != "full"

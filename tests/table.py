@@ -125,7 +125,7 @@ def every(test):
                 marks.append(pytest.mark.core)
             varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
             other = dtype == "float32" and not row.core and test.__name__ in DERIVED
-            if row.slow and (dtype == "float32" or varied) or other:
+            if (row.slow and (dtype == "float32" or varied)) or other:
                 marks.append(pytest.mark.thorough)
             elif row.slow or (dtype == "float32" and not row.core):
                 marks.append(pytest.mark.slow)

@@ -67,7 +67,8 @@ def start_two():
     return FactorGaussianParams(np.full(6, 5.2), 0.9 * TWO, np.linspace(0.3, 0.8, 6))
 
 
-FACTORS = Row("mixture-factors", Mixture(FactorGaussian(1), K), simulate, start, oracle, marginal)
+# shaky: uniquenesses of the smallest component come of some 12 rows, whose curvature hardly holds them
+FACTORS = Row("mixture-factors", Mixture(FactorGaussian(1), K), simulate, start, oracle, marginal, shaky=4.0)
 TWO_FACTORS = Row("single-factors", Single(FactorGaussian(2)), simulate_two, start_two, oracle, marginal, slow=True)
 PPCA = Single(FactorGaussian(1, isotropic=True))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases.state_space import FACTORS, NAN, TREND, T, dense, normal
-from table import cast, with_holes
+from table import cast, some, with_holes
 
 import jaxem
 from jaxem import Inputs, StateSpace, StateSpaceParams, Status, Stop, dynamic_factor, local_level, local_linear_trend
@@ -41,7 +41,7 @@ def conditional(params, y, u=None):
     return mean + gain @ (values - mean)[seen], covariance - gain @ covariance[seen]
 
 
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", some([False, True], [False]))
 def test_moments_by_conditioning(parallel):
     """Smoothed moments, missing cells and one-step predictions are those of the joint normal, by both ways through time."""
     model = dataclasses.replace(FREE, parallel=parallel)
@@ -89,6 +89,7 @@ def test_forecast_and_draws():
         np.testing.assert_allclose(paths.std(0), deviation, rtol=0.08)
 
 
+@pytest.mark.slow
 def test_inputs_and_ragged():
     """Inputs move states and outputs as the joint normal says; ragged series are those series one by one, under weights."""
     inputs = {"transition_input": np.array([[0.5], [-1.0]]), "observation_input": np.array([[2.0], [0.3]])}
@@ -155,6 +156,7 @@ def test_diffuse_is_the_limit():
     assert np.diagonal(filtered.covariance[1]).max() > 1e6
 
 
+@pytest.mark.slow
 def test_long_series_in_single_precision():
     """10,000 steps in float32: both ways agree with float64, and covariances stay positive."""
     params, steps = cast(FACTORS, np.float64), 10_000

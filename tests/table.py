@@ -31,7 +31,7 @@ class Row:
     marginal: Callable | None = None  # (params, keep) -> params of the columns kept; None where columns cannot be left out
     total: Callable | None = None  # (params, data) -> (n,) log-likelihood of each row, for models that are no mixture
     core: bool = False  # whether float32 is in the short run too
-    slow: bool = False  # whether the row is left to the long run; its float32, priors and singles to the thorough one
+    slow: bool = False  # whether the row is left to the longer runs
     shaky: float = 1.0  # what rounding is multiplied by: digits that the family's functions or data lose, said beside it
 
     def data(self, dtype, n=N, seed=0):
@@ -111,7 +111,7 @@ def collect():
     return rows
 
 
-# laws that compile gradients or whole fits
+# laws that compile gradients or whole fits, which for variants are left to the thorough run
 DERIVED = ("test_fisher", "test_m_step_maximises", "test_monotone", "test_stable_types", "test_stationary")
 
 
@@ -123,12 +123,10 @@ def every(test):
             marks = [pytest.mark.xdist_group(row.name)]
             if row.core and dtype == "float64":
                 marks.append(pytest.mark.core)
-            varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
-            other = dtype == "float32" and not row.core and test.__name__ in DERIVED
-            if (row.slow and (dtype == "float32" or varied)) or other:
-                marks.append(pytest.mark.thorough)
-            elif row.slow or (dtype == "float32" and not row.core):
-                marks.append(pytest.mark.slow)
+            if row.slow or (dtype == "float32" and not row.core):
+                varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
+                rare = test.__name__ in DERIVED or (row.slow and (dtype == "float32" or varied))
+                marks.append(pytest.mark.thorough if rare else pytest.mark.slow)
             cases.append(pytest.param(row, dtype, id=f"{row.name}-{dtype}", marks=marks))
     return pytest.mark.parametrize(("row", "dtype"), cases)(test)
 

@@ -111,7 +111,7 @@ def collect():
     return rows
 
 
-# laws that compile gradients or whole fits, which for variants are left to the thorough run
+# laws that compile gradients or whole fits: in the short run for the core alone, for variants in the thorough one
 DERIVED = ("test_fisher", "test_m_step_maximises", "test_monotone", "test_stable_types", "test_stationary")
 
 
@@ -123,16 +123,19 @@ def every(test):
             marks = [pytest.mark.xdist_group(row.name)]
             if row.core and dtype == "float64":
                 marks.append(pytest.mark.core)
+            derived = test.__name__ in DERIVED
             if row.slow or (dtype == "float32" and not row.core):
                 varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
-                rare = test.__name__ in DERIVED or (row.slow and (dtype == "float32" or varied))
+                rare = derived or (row.slow and (dtype == "float32" or varied))
                 marks.append(pytest.mark.thorough if rare else pytest.mark.slow)
+            elif derived and not row.core:
+                marks.append(pytest.mark.slow)
             cases.append(pytest.param(row, dtype, id=f"{row.name}-{dtype}", marks=marks))
     return pytest.mark.parametrize(("row", "dtype"), cases)(test)
 
 
-def some(values, quick):
-    """Test parameters of which those in `quick` are in the short run, the others in the long one."""
+def some(values, quick, rest=pytest.mark.slow):
+    """Test parameters of which those in `quick` are in the short run, the others in the long one, or in that of `rest`."""
     each = [value if isinstance(value, tuple) else (value,) for value in values]
     short = [value if isinstance(value, tuple) else (value,) for value in quick]
-    return [pytest.param(*value, marks=[] if value in short else [pytest.mark.slow]) for value in each]
+    return [pytest.param(*value, marks=[] if value in short else [rest]) for value in each]

@@ -107,7 +107,7 @@ FAULTY = {
 }
 
 
-@pytest.mark.parametrize("name", some(FAULTY, ("wrong M-step", "deaf")))
+@pytest.mark.parametrize("name", some(FAULTY, ("wrong M-step", "deaf"), pytest.mark.thorough))
 def test_faults_are_named(name):
     model, data, laws, words = FAULTY[name]
     check = check_model(model, data)

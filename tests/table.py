@@ -126,7 +126,7 @@ def every(test):
             derived = test.__name__ in DERIVED
             if row.slow or (dtype == "float32" and not row.core):
                 varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
-                rare = derived or (row.slow and (dtype == "float32" or varied))
+                rare = derived or dtype == "float32" or varied
                 marks.append(pytest.mark.thorough if rare else pytest.mark.slow)
             elif derived and not row.core:
                 marks.append(pytest.mark.slow)

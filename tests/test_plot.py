@@ -360,7 +360,7 @@ KINDS_OF_PICTURES = {
 def each_kind():
     for kind in KINDS_OF_PICTURES:
         for states in (1, 2, 12):
-            marks = ([] if kind in QUICK else pytest.mark.slow) if states == 2 else pytest.mark.thorough
+            marks = [] if states == 2 and kind in QUICK else pytest.mark.thorough
             yield pytest.param(kind, states, marks=marks, id=f"{kind}-{states}")
 
 

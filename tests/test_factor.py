@@ -55,7 +55,8 @@ def start_at_random(d, q, seed):
     ("name", "which"),
     [
         ("factor_ability", 0), ("factor_ability", 1),
-        pytest.param("factor_harman74", 0, marks=pytest.mark.thorough), pytest.param("factor_harman74", 1, marks=pytest.mark.thorough),
+        pytest.param("factor_harman74", 0, marks=pytest.mark.thorough),
+        pytest.param("factor_harman74", 1, marks=pytest.mark.thorough),
     ],
 )  # fmt: skip
 def test_correlation_matrices(name, which):

@@ -98,7 +98,10 @@ def best_known(expected, shape, n_components):
 SHAPES = {"full": "VVV", "tied": "EEE", "diagonal": "VVI", "spherical": "VII"}
 
 
-@pytest.mark.parametrize(("kind", "n_components"), some(itertools.product(SHAPES, [1, 2, 3]), [("full", 2), ("tied", 3)], pytest.mark.thorough))
+SIZES = itertools.product(SHAPES, [1, 2, 3])
+
+
+@pytest.mark.parametrize(("kind", "n_components"), some(SIZES, [("full", 2), ("tied", 3)], pytest.mark.thorough))
 def test_old_faithful(kind, n_components):
     y, expected = case("gmm_old_faithful", ["eruptions", "waiting"])
     model = Mixture(Gaussian(kind), n_components)

@@ -275,6 +275,15 @@ def likeliest(chain: Chain) -> tuple[jax.Array, jax.Array]:
 
     _, (source, last) = jax.lax.scan(step, jnp.zeros_like(emission[0]), (emission, first))
 
+    path = backtrack(source, last, first)
+    here = jnp.take_along_axis(emission, path[:, None], axis=1)[:, 0]
+    moved = jnp.log(transition)[jnp.concatenate([path[:1], path[:-1]]), path]
+    return path, here + jnp.where(first, jnp.log(initial)[path], moved)
+
+
+def backtrack(source: jax.Array, last: jax.Array, first: jax.Array) -> jax.Array:
+    """The path (T, B) that ends in states `last` (T, B) where a sequence ends, and comes to a state from `source` (T, K, B)."""
+
     def trace(following: tuple[jax.Array, jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
         state, its_source, begins = following  # of the step after
         own_source, own_last, own_first = now
@@ -282,10 +291,7 @@ def likeliest(chain: Chain) -> tuple[jax.Array, jax.Array]:
         return (chosen, own_source, own_first), chosen
 
     ends = (jnp.zeros_like(last[0]), source[0], jnp.ones_like(first[0]))
-    _, path = jax.lax.scan(trace, ends, (source, last, first), reverse=True)
-    here = jnp.take_along_axis(emission, path[:, None], axis=1)[:, 0]
-    moved = jnp.log(transition)[jnp.concatenate([path[:1], path[:-1]]), path]
-    return path, here + jnp.where(first, jnp.log(initial)[path], moved)
+    return jax.lax.scan(trace, ends, (source, last, first), reverse=True)[1]
 
 
 def draw(key: jax.Array, chain: Chain) -> jax.Array:

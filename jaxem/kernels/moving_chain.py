@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.kernels.chain import Filtered
+from jaxem.kernels.chain import Filtered, backtrack
 
 
 class MovingChain(NamedTuple):
@@ -108,14 +108,7 @@ def likeliest(chain: MovingChain) -> tuple[jax.Array, jax.Array]:
 
     _, (source, last) = jax.lax.scan(step, jnp.zeros_like(emission[0]), (emission, first, log_transition))
 
-    def trace(following: tuple[jax.Array, jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
-        state, its_source, begins = following  # of the step after
-        own_source, own_last, own_first = now
-        chosen = jnp.where(begins, own_last, jnp.take_along_axis(its_source, state[None], axis=0)[0])
-        return (chosen, own_source, own_first), chosen
-
-    ends = (jnp.zeros_like(last[0]), source[0], jnp.ones_like(first[0]))
-    _, path = jax.lax.scan(trace, ends, (source, last, first), reverse=True)
+    path = backtrack(source, last, first)
     here = jnp.take_along_axis(emission, path[:, None], axis=1)[:, 0]
     earlier = jnp.concatenate([path[:1], path[:-1]])
     moved = jnp.take_along_axis(_from(log_transition, earlier), path[:, None], axis=1)[:, 0]

@@ -101,7 +101,7 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
         elif isinstance(self.prior, tuple):
             raise TypeError(f"prior: found {type(self.prior).__name__}; give HiddenMarkovPrior(initial, transition, emissions).")
         object.__setattr__(self, "initial", check_initial(self.initial, self.n_states))
-        object.__setattr__(self, "transition", _check_mask(self.transition, self.n_states))
+        object.__setattr__(self, "transition", check_mask(self.transition, self.n_states))
         if (self.fixed is not None or self.tied is not None) and isinstance(self.fixed, GIVEN):
             chosen = restrictions(self.fixed, self.tied, paths_of(self.free_domains))
             object.__setattr__(self, "fixed", chosen)
@@ -312,7 +312,7 @@ def check_initial(initial: Any, k: int) -> Any:
     return tuple((found / found.sum()).tolist())
 
 
-def _check_mask(mask: Any, k: int) -> Any:
+def check_mask(mask: Any, k: int) -> Any:
     """None, or a tuple of K^2 bools."""
     if mask is None or (isinstance(mask, tuple) and len(mask) == k * k and all(isinstance(each, bool) for each in mask)):
         return mask

@@ -19,7 +19,7 @@ from jaxem.kernels import durations, structured_chain
 from jaxem.kernels.duration_chain import DurationChain
 from jaxem.kernels.durations import CategoricalDuration, NegativeBinomialDuration, PoissonDuration
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
-from jaxem.models.hidden_markov import _check_mask, check_initial, shares
+from jaxem.models.hidden_markov import check_initial, check_mask, shares
 from jaxem.models.path_readings import PathReadings
 from jaxem.priors import dot_log
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
@@ -112,9 +112,9 @@ class HiddenSemiMarkov(PathReadings, Model):
         if self.initial == "stationary":
             raise ValueError("initial: 'stationary' is not known for durations; give 'free', or K probabilities.")
         object.__setattr__(self, "initial", check_initial(self.initial, self.n_states))
-        mask = _check_mask(self.transition, self.n_states)
+        mask = check_mask(self.transition, self.n_states)
         if mask is not None:
-            mask = _check_mask(np.array(mask).reshape(self.n_states, -1) & ~np.eye(self.n_states, dtype=bool), self.n_states)
+            mask = check_mask(np.array(mask).reshape(self.n_states, -1) & ~np.eye(self.n_states, dtype=bool), self.n_states)
         object.__setattr__(self, "transition", mask)
 
     needs_key = True

@@ -84,14 +84,14 @@ def fit(
     settled = model.settle(params if given else None, rows)
     lanes = _begin(settled, starts, rows, key, algorithm, None)
     lanes = _drive(settled, lanes, rows, None, stop, algorithm, progress)
-    fitted = _choose(settled, lanes, not given)
+    fitted = _choose(settled, lanes, not given, algorithm)
     again = model.settle(fitted.params, rows)
     finer = again.magnitude(fitted.params, rows) < settled.magnitude(fitted.params, rows)
-    if bool(finer) and int(fitted.status) != Status.DEGENERATE:
+    if bool(finer) and algorithm.monotone and int(fitted.status) != Status.DEGENERATE:
         # the components became too tight for the kernel that was chosen at the start; go on with the one that rounds less
         lanes = _begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
         lanes = _drive(again, lanes, rows, None, stop, algorithm, progress)
-        more = _choose(again, lanes, not given)
+        more = _choose(again, lanes, not given, algorithm)
         fitted = more._replace(
             steps=fitted.steps + more.steps,
             passes=fitted.passes + more.passes,
@@ -164,7 +164,7 @@ def fit_batch(
     lanes = _begin(settled, starts, rows, key, algorithm, owner)
     lanes = _drive(settled, lanes, rows, owner, stop, algorithm, progress)
     grouped = jax.tree.map(lambda leaf: leaf.reshape(count, restarts, *leaf.shape[1:]), lanes)
-    return _choose_each(settled, grouped, params is None)
+    return _choose_each(settled, grouped, params is None, algorithm)
 
 
 # checks
@@ -174,7 +174,10 @@ def _check_stop(stop: Any) -> Stop:
     stop = Stop() if stop is None else stop
     if not isinstance(stop, Stop):
         raise TypeError(f"stop: found {type(stop).__name__}; give a Stop, for instance Stop(tolerance=1e-8).")
-    return Stop(jnp.asarray(stop.tolerance, float), stop.rule, jnp.asarray(stop.max_steps, jnp.int32))
+    most = np.iinfo(np.int32).max if stop.max_passes is None else stop.max_passes
+    return Stop(
+        jnp.asarray(stop.tolerance, float), stop.rule, jnp.asarray(stop.max_steps, jnp.int32), jnp.asarray(most, jnp.int32)
+    )
 
 
 def _check_algorithm(algorithm: Any) -> None:
@@ -218,7 +221,7 @@ def _drive(
         chosen[: min(width, active.size)] = active[:width]
         limit = jnp.asarray(np.iinfo(np.int32).max if alone else SEGMENT, jnp.int32)
         lanes = _segment(model, lanes, jnp.asarray(chosen), rows, owner, stop, limit, algorithm)
-    return _conclude(model, lanes, rows, owner, min(widest, total))
+    return _conclude(model, lanes, rows, owner, min(widest, total), algorithm)
 
 
 def lane_width(rows: Rows, model: Any) -> int:
@@ -294,10 +297,10 @@ def _begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algor
     return jax.lax.map(one, (starts, keys, jnp.arange(count)))
 
 
-@partial(jax.jit, static_argnames="width")
-def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width: int) -> Run:
+@partial(jax.jit, static_argnames=("width", "algorithm"))
+def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width: int, algorithm: Algorithm) -> Run:
     def one(lane: tuple[Run, jax.Array]) -> Run:
-        return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]))
+        return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]), algorithm)
 
     each = (lanes, jnp.arange(lanes.status.shape[0]))
     return jax.lax.map(one, each) if width == 1 else _map(one, each, len(each[1]), width)
@@ -343,16 +346,17 @@ def _start_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
     return _map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), count * restarts, 64)
 
 
-def _select(model: Any, lanes: Run, reorder: bool) -> Fit:
+def _select(model: Any, lanes: Run, reorder: bool, algorithm: Algorithm) -> Fit:
     """The best sound lane; if none is sound, the best of the others."""
     sound = (lanes.status == Status.CONVERGED) | (lanes.status == Status.MAX_STEPS)
     worth = jnp.where(jnp.isnan(lanes.objective), -jnp.inf, lanes.objective)
     best = jnp.argmax(jnp.where(sound.any() & ~sound, -jnp.inf, worth))
     run = jax.tree.map(lambda leaf: leaf[best], lanes)
-    params, degenerate = run.params, run.degenerate & (run.status == Status.DEGENERATE)
+    params, degenerate, detail = run.params, run.degenerate & (run.status == Status.DEGENERATE), run.detail
     if reorder:
         order = model.canonical_order(params)
         params, degenerate = model.canonical(model.relabel(params, order)), degenerate[order]
+        detail = algorithm.relabel(model, detail, order)
     return Fit(
         params=params,
         log_likelihood=run.log_likelihood,
@@ -368,15 +372,16 @@ def _select(model: Any, lanes: Run, reorder: bool) -> Fit:
         restart_statuses=lanes.status,
         restart_histories=lanes.history,
         restart_strides=lanes.stride,
+        detail=detail,
     )
 
 
-_choose = partial(jax.jit, static_argnums=2)(_select)
+_choose = partial(jax.jit, static_argnums=(2, 3))(_select)
 
 
-@partial(jax.jit, static_argnums=2)
-def _choose_each(model: Any, grouped: Run, reorder: bool) -> Fit:
-    return jax.vmap(lambda lanes: _select(model, lanes, reorder))(grouped)
+@partial(jax.jit, static_argnums=(2, 3))
+def _choose_each(model: Any, grouped: Run, reorder: bool, algorithm: Algorithm) -> Fit:
+    return jax.vmap(lambda lanes: _select(model, lanes, reorder, algorithm))(grouped)
 
 
 def _fit_traced(
@@ -392,5 +397,5 @@ def _fit_traced(
         lanes = jax.tree.map(lambda leaf: leaf[None], run)
     else:
         lanes = jax.vmap(lambda run: _run(settled, run, rows, stop, limit, algorithm))(lanes)
-    lanes = _conclude(settled, lanes, rows, None, 1)
-    return _select(settled, lanes, params is None)
+    lanes = _conclude(settled, lanes, rows, None, 1, algorithm)
+    return _select(settled, lanes, params is None, algorithm)

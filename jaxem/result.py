@@ -55,28 +55,30 @@ class Stop:
     - ``"parameters"``: the largest change of an unconstrained coordinate.
 
     Three steps in a row whose change is below the resolution of the log-likelihood in its dtype also count as converged:
-    nothing more can be measured there. `tolerance` (>= 0) and `max_steps` (>= 1) may be traced: changing them compiles nothing.
+    nothing more can be measured there. A step that reaches `max_steps`, or a budget of `max_passes` E-step equivalents, is the
+    last. `tolerance` (>= 0), `max_steps` and `max_passes` (>= 1) may be traced: changing them compiles nothing.
 
     Raises:
-        ValueError: unknown rule, negative or NaN tolerance, max_steps below 1.
+        ValueError: unknown rule, negative or NaN tolerance, max_steps or max_passes below 1.
     """
 
     tolerance: Any = 1e-8
     rule: str = "aitken"
     max_steps: Any = 1000
+    max_passes: Any = None
 
     def __post_init__(self):
         if not isinstance(self.rule, str) or self.rule not in RULES:
             raise ValueError(f"rule: unknown stop rule {self.rule!r}; use one of {', '.join(RULES)}.")
         if isinstance(self.tolerance, (int, float, np.number)) and not self.tolerance >= 0:
             raise ValueError(f"tolerance: found {self.tolerance}; give a number >= 0.")
-        if isinstance(self.max_steps, (int, float, np.number)) and (
-            self.max_steps < 1 or self.max_steps != int(self.max_steps)
-        ):
-            raise ValueError(f"max_steps: found {self.max_steps}; give a whole number >= 1.")
+        for name in ("max_steps", "max_passes"):
+            found = getattr(self, name)
+            if isinstance(found, (int, float, np.number)) and not (found >= 1 and found % 1 == 0):
+                raise ValueError(f"{name}: found {found}; give a whole number >= 1.")
 
 
-jax.tree_util.register_dataclass(Stop, data_fields=("tolerance", "max_steps"), meta_fields=("rule",))
+jax.tree_util.register_dataclass(Stop, data_fields=("tolerance", "max_steps", "max_passes"), meta_fields=("rule",))
 
 
 class Fit(NamedTuple):
@@ -99,6 +101,7 @@ class Fit(NamedTuple):
     restart_statuses: jax.Array  # (R,) int32, `Status` of every restart
     restart_histories: jax.Array  # (R, H) history of every restart
     restart_strides: jax.Array  # (R,) int32
+    detail: Any = None  # what the algorithm found besides params (a posterior, draws, a Monte Carlo error); None for most
 
     @property
     def converged(self):

@@ -34,6 +34,7 @@ class Run(NamedTuple):
     history: jax.Array  # (HISTORY,) objective before step 0, stride, ...
     stride: jax.Array  # () int32
     degenerate: jax.Array  # (K,) bool
+    detail: Any = None  # what the algorithm found besides params, once the run is concluded
 
 
 def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algorithm) -> Run:
@@ -78,8 +79,9 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
     stalls = jnp.where(quiet, run.stalls + 1, 0)
     gap = _aitken(info.objective, run.objective, run.before) if info.gap is None else info.gap.astype(run.gap.dtype)
     met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, slack))
+    passes = run.passes + jnp.asarray(info.passes, jnp.int32)
     status = jnp.select(
-        [~finite, fell, collapsed.any(), met, steps >= stop.max_steps],
+        [~finite, fell, collapsed.any(), met, (steps >= stop.max_steps) | (passes >= stop.max_passes)],
         [Status.NONFINITE, Status.DECREASED, Status.DEGENERATE, Status.CONVERGED, Status.MAX_STEPS],
         Status.RUNNING,
     )
@@ -94,32 +96,34 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
         stalls=stalls,
         status=status.astype(jnp.int32),
         steps=steps,
-        passes=run.passes + info.passes,
+        passes=passes,
         history=history,
         stride=stride,
         degenerate=collapsed,
     )
 
 
-def conclude(model: Any, run: Run, rows: Rows) -> Run:
-    """Evaluates the newest params (one pass) and settles on them, or on the last good ones if they are not sound."""
+def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
+    """Evaluates what the algorithm ends on (one pass), and settles on it, or on the last good params if it is not sound."""
     ended_well = (run.status == Status.CONVERGED) | (run.status == Status.MAX_STEPS)
-    newest = _where(ended_well, run.state.params, run.params)
-    log_likelihood = model.log_likelihood(newest, rows)
-    objective = log_likelihood + model.log_prior(newest)
-    sound = ended_well & jnp.isfinite(objective) & (objective >= run.objective - rounding(model, newest, objective, rows))
-    history, stride = _record(run.history, run.stride, run.steps, objective)
+    end = algorithm.conclude(model, run.state._replace(params=_where(ended_well, run.state.params, run.params)), rows)
+    sound = ended_well & jnp.isfinite(end.objective)
+    if algorithm.monotone:
+        sound = sound & (end.objective >= run.objective - rounding(model, end.params, end.objective, rows))
+    history, stride = _record(run.history, run.stride, run.steps, end.objective)
     unknown = run.steps == 0  # never advanced: the start itself had collapsed
-    known = jnp.where(jnp.isnan(log_likelihood), -jnp.inf, log_likelihood)
-    worth = jnp.where(jnp.isnan(objective), -jnp.inf, objective)
+    known = jnp.where(jnp.isnan(end.log_likelihood), -jnp.inf, end.log_likelihood)
+    worth = jnp.where(jnp.isnan(end.objective), -jnp.inf, end.objective)
+    gap = jnp.minimum(run.gap, _aitken(end.objective, run.objective, run.before)) if algorithm.monotone else run.gap
     return run._replace(
-        params=_where(sound, newest, run.params),
+        params=_where(sound, end.params, run.params),
         log_likelihood=jnp.where(sound | unknown, known, run.log_likelihood),
         objective=jnp.where(sound | unknown, worth, run.objective),
-        gap=jnp.where(sound, jnp.minimum(run.gap, _aitken(objective, run.objective, run.before)), jnp.inf),
+        gap=jnp.where(sound, gap, jnp.inf),
         passes=run.passes + 1,
         history=jnp.where(sound, history, run.history),
         stride=jnp.where(sound, stride, run.stride),
+        detail=end.detail,
     )
 
 

@@ -23,14 +23,38 @@ def nothing(model: Any, params: Any) -> int:
     return 0
 
 
+class Conclusion(NamedTuple):
+    """What a fit that has ended well returns."""
+
+    params: Any
+    log_likelihood: jax.Array  # () at params
+    objective: jax.Array  # () what the algorithm maximises, at params
+    detail: Any = None  # what the algorithm found besides params, a pytree; `Fit.detail`
+
+
+def last(model: Any, state: Any, data: Any) -> Conclusion:
+    """The newest params with log-likelihood and log-likelihood + log prior: one pass."""
+    log_likelihood = model.log_likelihood(state.params, data)
+    return Conclusion(state.params, log_likelihood, log_likelihood + model.log_prior(state.params))
+
+
+def same(model: Any, detail: Any, order: jax.Array) -> Any:
+    """A detail in which states have no places."""
+    del model, order
+    return detail
+
+
 class Algorithm(NamedTuple):
     """`init(model, params, data, key) -> state`, `step(model, state, data) -> (state, Info)`.
 
-    The state is a NamedTuple with a field `params`, the params to go on from. Both functions are traced. An algorithm is a
-    static argument of compiled programs, so a factory should return equal objects for equal settings.
+    The state is a NamedTuple with a field `params`, the params to go on from. All functions are traced. What an algorithm cannot
+    do for a model it says in `init`, by an error, before anything compiles. An algorithm is a static argument of compiled
+    programs, so a factory should return equal objects for equal settings.
     """
 
     init: Callable
     step: Callable
     monotone: bool = True  # whether the objective can never fall by more than rounding
     opening: Callable[[Any, Any], int] = nothing  # (model, params) -> passes that `init` costs
+    conclude: Callable[[Any, Any, Any], Conclusion] = last  # (model, state, data) -> what is returned: one pass
+    relabel: Callable[[Any, Any, jax.Array], Any] = same  # (model, detail, order) -> the detail with states in that order

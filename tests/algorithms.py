@@ -1,0 +1,35 @@
+"""The one table of algorithms: what each guarantees, and which models it refuses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxem import aitken, anderson, em, lbfgs, newton, quasi_newton, squarem
+
+
+def never(model: Any) -> str | None:
+    """No model is refused."""
+    del model
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm in the table."""
+
+    name: str
+    algorithm: Any
+    guarantee: str  # "monotone", or "mean" where steps are random or not guarded
+    refuses: Callable[[Any], str | None] = never  # model -> a part of the error's text, None where the model is taken
+    quick: bool = False  # whether it is in the short run
+    steps: int = 12  # steps that show the guarantee
+
+
+TABLE = [
+    Entry("em", em(), "monotone"),
+    Entry("squarem", squarem(), "monotone", quick=True),
+    Entry("anderson", anderson(), "monotone"),
+    Entry("quasi_newton", quasi_newton(), "monotone"),
+    Entry("aitken", aitken(), "monotone"),
+    Entry("newton", newton(), "monotone"),
+    Entry("lbfgs", lbfgs(), "monotone"),
+]

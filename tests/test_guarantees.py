@@ -26,7 +26,7 @@ def cases():
             yield pytest.param(entry, row, id=f"{entry.name}-{row.name}", marks=mark)
 
 
-@pytest.mark.parametrize(("entry", "row"), cases())
+@pytest.mark.parametrize(("entry", "row"), list(cases()))
 def test_guarantee(entry, row):
     y, params = row.data("float64"), row.params("float64")
     stop = Stop(tolerance=0.0, max_steps=entry.steps)

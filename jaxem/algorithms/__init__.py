@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxem.algorithms.aitken import aitken
-from jaxem.algorithms.algorithm import Algorithm, Conclusion, Info
+from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.anderson import anderson
 from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em

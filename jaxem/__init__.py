@@ -1,10 +1,12 @@
 """jaxem: expectation-maximization on JAX."""
 
+from jaxem import algorithms as _algorithms
 from jaxem import families as _families
 from jaxem import models as _models
-from jaxem.algorithms import Algorithm, Info, aitken, anderson, ecme, em, gradient, lbfgs, newton, quasi_newton, squarem
+from jaxem.algorithms import *  # noqa: F403  every algorithm, as its own line in jaxem/algorithms/__init__.py says
 from jaxem.align import align
 from jaxem.check_model import check_model
+from jaxem.compare import Comparison, compare
 from jaxem.data import prepare
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
@@ -29,10 +31,10 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "Algorithm", "BetaPrior", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Info", "Interval",
-    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
-    "Sequences", "Status", "Stop", "WeightedRows", "aitken", "align", "anderson", "check_model", "class_profiles", "ecme", "em",
-    "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "gradient", "impute_categories", "lbfgs", "newton",
-    "oblimin", "prepare", "promax", "quartimax", "quasi_newton", "rotate", "squarem", "tobit", "varimax", "weak_prior",
-    *_families.__all__, *_models.__all__,
+    "BetaPrior", "Comparison", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Interval", "MixturePrior",
+    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Sequences",
+    "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare", "entropy_r2", "fit",
+    "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "oblimin", "parabolic",
+    "prepare", "promax", "quartimax", "rotate", "tobit", "varimax", "weak_prior",
+    *_algorithms.__all__, *_families.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -95,6 +95,7 @@ def fit(
         fitted = more._replace(
             steps=fitted.steps + more.steps,
             passes=fitted.passes + more.passes,
+            history_passes=fitted.passes + more.history_passes,
             restart_log_likelihoods=fitted.restart_log_likelihoods,
             restart_statuses=fitted.restart_statuses,
             restart_histories=fitted.restart_histories,
@@ -366,6 +367,7 @@ def _select(model: Any, lanes: Run, reorder: bool, algorithm: Algorithm) -> Fit:
         passes=lanes.passes.sum(),
         history=run.history,
         history_stride=run.stride,
+        history_passes=run.spent,
         gap=run.gap,
         degenerate=degenerate,
         restart_log_likelihoods=lanes.log_likelihood,

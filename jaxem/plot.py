@@ -4,6 +4,7 @@ Without `ax` each function makes its own figure (`ax.figure`), outside of pyplot
 Colours can be told apart by colour-blind readers; components also carry their numbers, which survive print in grey.
 """
 
+from jaxem.plots.comparison import figure_comparison, plot_comparison
 from jaxem.plots.components import ellipse, plot_components
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
@@ -28,7 +29,8 @@ from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
-    "ellipse", "empirical_survival", "figure_overview", "plot_certainty", "plot_coefficients", "plot_components",
+    "ellipse", "empirical_survival", "figure_comparison", "figure_overview", "plot_certainty", "plot_coefficients",
+    "plot_comparison", "plot_components",
     "plot_correlations", "plot_densities", "plot_directions", "plot_explained", "plot_gate", "plot_history", "plot_loadings",
     "plot_means", "plot_missingness", "plot_numbers", "plot_parameters", "plot_profiles", "plot_regimes", "plot_regression",
     "plot_responsibilities", "plot_scores", "plot_series", "plot_smoothed", "plot_state_space", "plot_survival", "plot_transitions",

@@ -95,6 +95,7 @@ class Fit(NamedTuple):
     passes: jax.Array  # () int32, E-step equivalents spent, all restarts together
     history: jax.Array  # (H,) objective before step 0, stride, 2 stride, ...; NaN-padded
     history_stride: jax.Array  # () int32, steps between two entries of `history`
+    history_passes: jax.Array  # (H,) int32, passes of this restart that led to the params whose objective `history` holds
     gap: jax.Array  # () Aitken estimate of the objective still to gain; inf where it cannot be estimated
     degenerate: jax.Array  # (K,) bool, the components that collapsed in the returned restart
     restart_log_likelihoods: jax.Array  # (R,) log-likelihood of every restart

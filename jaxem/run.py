@@ -33,6 +33,7 @@ class Run(NamedTuple):
     passes: jax.Array  # () int32
     history: jax.Array  # (HISTORY,) objective before step 0, stride, ...
     stride: jax.Array  # () int32
+    spent: jax.Array  # (HISTORY,) int32 passes that led to the params whose objective `history` holds
     degenerate: jax.Array  # (K,) bool
     detail: Any = None  # what the algorithm found besides params, once the run is concluded
 
@@ -56,6 +57,7 @@ def begin(model: Any, params: Any, rows: Rows, key: jax.Array, algorithm: Algori
         passes=zero + algorithm.opening(model, params),
         history=jnp.full(HISTORY, jnp.nan, dtype),
         stride=zero + 1,
+        spent=jnp.zeros(HISTORY, jnp.int32),
         degenerate=collapsed,
     )
 
@@ -85,7 +87,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
         [Status.NONFINITE, Status.DECREASED, Status.DEGENERATE, Status.CONVERGED, Status.MAX_STEPS],
         Status.RUNNING,
     )
-    history, stride = _record(run.history, run.stride, run.steps, info.objective)
+    history, spent, stride = _record(run, info.objective)
     return Run(
         state=state,
         params=_where(sound, old, run.params),
@@ -99,6 +101,7 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
         passes=passes,
         history=history,
         stride=stride,
+        spent=spent,
         degenerate=collapsed,
     )
 
@@ -110,7 +113,7 @@ def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
     sound = ended_well & jnp.isfinite(end.objective)
     if algorithm.monotone:
         sound = sound & (end.objective >= run.objective - rounding(model, end.params, end.objective, rows))
-    history, stride = _record(run.history, run.stride, run.steps, end.objective)
+    history, spent, stride = _record(run, end.objective)
     unknown = run.steps == 0  # never advanced: the start itself had collapsed
     known = jnp.where(jnp.isnan(end.log_likelihood), -jnp.inf, end.log_likelihood)
     worth = jnp.where(jnp.isnan(end.objective), -jnp.inf, end.objective)
@@ -123,6 +126,7 @@ def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
         passes=run.passes + 1,
         history=jnp.where(sound, history, run.history),
         stride=jnp.where(sound, stride, run.stride),
+        spent=jnp.where(sound, spent, run.spent),
         detail=end.detail,
     )
 
@@ -151,15 +155,20 @@ def _met(
     return jnp.where(jnp.isnan(moved), 0, moved).max() <= stop.tolerance
 
 
-def _record(history: jax.Array, stride: jax.Array, step: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Writes the value of a step; a full history first drops every second entry and doubles the stride."""
-    full = step // stride >= HISTORY
-    thinned = jnp.concatenate([history[::2], jnp.full(HISTORY - HISTORY // 2, jnp.nan, history.dtype)])
-    history = jnp.where(full, thinned, history)
-    stride = jnp.where(full, 2 * stride, stride)
-    due = step % stride == 0
-    place = jnp.where(due, step // stride, 0)
-    return history.at[place].set(jnp.where(due, value, history[place])), stride
+def _record(run: Run, objective: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Notes the objective and the passes spent before this step; a full history first drops every second entry and doubles
+    the stride."""
+    full = run.steps // run.stride >= HISTORY
+    stride = jnp.where(full, 2 * run.stride, run.stride)
+    due = run.steps % stride == 0
+    place = jnp.where(due, run.steps // stride, 0)
+
+    def write(kept: jax.Array, value: jax.Array, blank: Any) -> jax.Array:
+        thinned = jnp.concatenate([kept[::2], jnp.full(HISTORY - HISTORY // 2, blank, kept.dtype)])
+        kept = jnp.where(full, thinned, kept)
+        return kept.at[place].set(jnp.where(due, value, kept[place]))
+
+    return write(run.history, objective, jnp.nan), write(run.spent, run.passes, 0), stride
 
 
 def _where(condition: jax.Array, yes: Any, no: Any) -> Any:

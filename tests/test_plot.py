@@ -72,7 +72,8 @@ def make_fit(params, n_components, restarts=4):
     values = np.nanmax(histories, axis=1)
     return Fit(
         params=params, log_likelihood=values[0], objective=values[0], status=np.int32(Status.CONVERGED), steps=np.int32(29),
-        passes=np.int32(99), history=histories[0], history_stride=np.int32(1), gap=np.float64(1e-9),
+        passes=np.int32(99), history=histories[0], history_stride=np.int32(1),
+        history_passes=np.arange(1, 257, dtype=np.int32), gap=np.float64(1e-9),
         degenerate=np.zeros(n_components, bool), restart_log_likelihoods=values, restart_statuses=statuses,
         restart_histories=histories, restart_strides=np.ones(restarts, np.int32),
     )  # fmt: skip

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jaxem.assign import Assign, Assigned, Drawn
+from jaxem.checks import as_key
 from jaxem.data import Rows, Table
 from jaxem.domains import between
 from jaxem.kernels.quantiles import Tails
@@ -240,6 +242,35 @@ class Model(Protocol):
 
     def e_step(self, params: Params, data: Any) -> Expectation:
         """Expected sufficient statistics and log-likelihood at `params`."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is anything that `sample_statistics` draws."""
+        return self.n_states > 1
+
+    def assign(self, how: Assign, params: Params, data: Any) -> Assigned:
+        """Statistics with the discrete states assigned as `jaxem.assign` says, instead of averaged by their posterior.
+
+        `attained` is what an M-step on these statistics never lowers, up to log prior: for `Soft(beta)` the tempered
+        log-likelihood, sum_i w_i log(sum_z p(y_i, z)^beta) / beta (Ueda and Nakano 1998); for `Hardest()` its limit, the
+        classification log-likelihood, sum_i w_i max_z log p(y_i, z); for `Drawn(key)`, where nothing is sure, the
+        log-likelihood. In a model without discrete states all of them are `e_step`.
+        """
+        del how
+        statistics, log_likelihood = self.e_step(params, data)
+        return Assigned(statistics, log_likelihood, log_likelihood)
+
+    def sample_statistics(self, key: Any, params: Params, data: Any) -> Expectation:
+        """Statistics with discrete states drawn from their posterior at `params` instead of averaged: their mean over keys is
+        that of `e_step`, and the log-likelihood is the exact one.
+
+        What else is latent (missing cells, factor scores, a t's weights, censored cells, components of mixture emissions) stays
+        integrated exactly given the drawn states, which leaves the mean as it is and takes from the variance (Rao-Blackwell).
+        A model without discrete states (`Single`, factor analysis, `StateSpace`) has nothing to draw: then this is `e_step`, and
+        stochastic algorithms are EM. Draws are the same under any blocking and sharding.
+        """
+        statistics, log_likelihood, _ = self.assign(Drawn(as_key(key)), params, data)
+        return Expectation(statistics, log_likelihood)
 
     def m_step(self, params: Params, statistics: Statistics) -> Params:
         """Maximiser of Q + log prior; `params` serve where a state has no rows."""

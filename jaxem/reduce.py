@@ -24,14 +24,15 @@ class _Carry(NamedTuple):
     lost: Any  # what the running tally has lost to rounding (Kahan 1965)
 
 
-def fold(family: Any, params: Any, rows: Rows, respond: Respond) -> tuple[Any, Any]:
+def fold(family: Any, params: Any, rows: Rows, respond: Respond, rowwise: bool = False) -> tuple[Any, Any]:
     """Completed statistics of the family and the model's own tally, summed over all rows.
 
     `respond(log_prob (c, K, b), weights (c, b))` gives responsibilities times weights (c, K, b) and a pytree of sums over the
     chunk; a `jax.tree_util.Partial`, so that what it closes over is traced. Tallies (log-likelihood, counts) are summed with
-    compensation. Where rows have covariates of their state probabilities, `respond` gets them as `gate` (c, g, b).
+    compensation. Where rows have covariates of their state probabilities, `respond` gets them as `gate` (c, g, b); with
+    `rowwise`, their numbers in the input as `row` (c, b).
     """
-    return _over_shards(rows, _fold_section, (family, params, respond))
+    return _over_shards(rows, partial(_fold_section, rowwise=rowwise), (family, params, respond))
 
 
 def fold_given(family: Any, params: Any, rows: Rows, r: jax.Array) -> Any:
@@ -89,9 +90,10 @@ def map_blocks(family: Any, params: Any, rows: Rows) -> jax.Array:
     return jax.lax.map(one, _chunks(section))
 
 
-def _with_gate(respond: Callable[..., Any], chunk: Section) -> Callable[..., Any]:
-    """`respond`, told the covariates of the chunk's state probabilities where there are any."""
-    return respond if chunk.gate is None else partial(respond, gate=chunk.gate)
+def _with_gate(respond: Callable[..., Any], chunk: Section, rowwise: bool = False) -> Callable[..., Any]:
+    """`respond`, told the covariates of the chunk's state probabilities where there are any, and row numbers if asked for."""
+    told = respond if chunk.gate is None else partial(respond, gate=chunk.gate)
+    return partial(told, row=chunk.row) if rowwise else told
 
 
 def _chunks(section: Section) -> Section:
@@ -151,8 +153,8 @@ def _zeros(shapes: Any) -> Any:
 def _fold_given_section(bundle: Any, origin: Any, section: Section) -> Any:
     family, params, padded = bundle
 
-    def respond(log_prob: jax.Array, weights: jax.Array, row: jax.Array) -> tuple[jax.Array, Any]:
-        del log_prob
+    def respond(log_prob: jax.Array, weights: jax.Array, row: jax.Array, gate: Any = None) -> tuple[jax.Array, Any]:
+        del log_prob, gate
         return jnp.moveaxis(padded[row], -1, 1) * weights[:, None], jnp.zeros((), padded.dtype)
 
     return _fold_section((family, params, respond), origin, section, rowwise=True)[0]
@@ -165,7 +167,7 @@ def _fold_section(bundle: Any, origin: Any, section: Section, rowwise: bool = Fa
 
     def visit(chunk: Section) -> tuple[Any, Any]:
         bound = _bound_of(family, params, origin, section, chunk, table)
-        told = partial(respond, row=chunk.row) if rowwise else _with_gate(respond, chunk)
+        told = _with_gate(respond, chunk, rowwise)
         r, part = told(family.log_prob(bound, chunk.cells), chunk.weights)
         sums = family.sums(bound, chunk.cells, r)
         if section.pattern is None:

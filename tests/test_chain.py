@@ -116,7 +116,8 @@ def test_drawn_paths_have_their_posterior():
     parts = case(zeros=True)
     links, lanes = links_of(parts)
     n = 40_000
-    draws = np.asarray(jax.jit(jax.vmap(chain.draw, (0, None)))(jax.random.split(jax.random.key(0), n), links))
+    chances = jax.random.uniform(jax.random.key(0), (n, *links.first.shape), links.emission.dtype)
+    draws = np.asarray(jax.jit(jax.vmap(chain.draw, (0, None)))(chances, links))
     rows = draws.reshape(n, -1)[:, np.asarray(lanes.place)]
     for part, own in zip(parts, np.split(rows, np.asarray(lanes.start)[1:], axis=1), strict=True):
         _, joint = enumerate_paths(part)

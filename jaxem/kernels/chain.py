@@ -31,6 +31,22 @@ class Chain(NamedTuple):
     initial: jax.Array  # (K,)
     transition: jax.Array  # (K, K), from row to column
 
+    def tempered(self, beta: jax.Array) -> Chain:
+        """All factors of p(y, z) to the power beta."""
+        return Chain(beta * self.emission, self.first, self.initial**beta, self.transition**beta)
+
+    def along(self, path: jax.Array, weights: jax.Array) -> Smoothed:
+        """What `smooth` would tell if the path (T, B) were certain; no log_norm."""
+        state = one_hot(path, self.emission)
+        moved = jnp.where(self.first[1:], 0, weights[1:])
+        pairs = jnp.einsum("tjb,tkb->jk", state[:-1] * moved[:, None], state[1:], precision=HIGHEST)
+        return Smoothed(state, pairs, jnp.zeros_like(weights))
+
+
+def one_hot(path: jax.Array, like: jax.Array) -> jax.Array:
+    """(T, B) -> (T, K, B), of the shape and dtype of `like`."""
+    return jax.nn.one_hot(path, like.shape[1], axis=1, dtype=like.dtype)
+
 
 class Filtered(NamedTuple):
     """What has been learnt up to and with each step."""
@@ -294,18 +310,29 @@ def backtrack(source: jax.Array, last: jax.Array, first: jax.Array) -> jax.Array
     return jax.lax.scan(trace, ends, (source, last, first), reverse=True)[1]
 
 
-def draw(key: jax.Array, chain: Chain) -> jax.Array:
-    """(T, B) a path drawn from p(z | y): the last state from its filtered probabilities, then backwards (Chib 1996)."""
-    _, first, _, transition = chain
-    state = filtered(chain).state
-    noise = jax.random.gumbel(key, state.shape, state.dtype)
+def draw(uniform: jax.Array, chain: Chain) -> jax.Array:
+    """(T, B) a path drawn from p(z | y): the last state from its filtered probabilities, then backwards (Chib 1996).
+
+    `uniform` (T, B) are numbers in [0, 1), one for each step.
+    """
+    first, log_transition = chain.first, jnp.log(chain.transition)
+    state = jnp.log(filtered(chain).state)
 
     def step(following: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
         later, begins = following
-        own, own_noise, own_first = now
-        weight = own * jnp.where(begins, 1, transition[:, later])
-        chosen = (jnp.log(weight) + own_noise).argmax(axis=0).astype(jnp.int32)
+        own, chance, own_first = now
+        chosen = choose(own + jnp.where(begins, 0, log_transition[:, later]), chance)
         return (chosen, own_first), chosen
 
     start = (jnp.zeros(first.shape[1:], jnp.int32), jnp.ones_like(first[0]))
-    return jax.lax.scan(step, start, (state, noise, first), reverse=True)[1]
+    return jax.lax.scan(step, start, (state, uniform, first), reverse=True)[1]
+
+
+def choose(log_mass: jax.Array, uniform: jax.Array, axis: int = 0) -> jax.Array:
+    """int32 states along `axis` with probabilities proportional to exp(log_mass), by the inverse of their distribution."""
+    top = log_mass.max(axis=axis, keepdims=True)
+    mass = jnp.exp(log_mass - jnp.where(jnp.isfinite(top), top, 0))
+    below = jnp.cumsum(mass, axis=axis)
+    target = jnp.expand_dims(uniform, axis) * jax.lax.slice_in_dim(below, -1, None, axis=axis)
+    place = (below <= target).sum(axis=axis, dtype=jnp.int32)
+    return jnp.minimum(place, log_mass.shape[axis] - 1)  # where nothing is possible

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.kernels.chain import Filtered, backtrack
+from jaxem.kernels.chain import Filtered, backtrack, choose, one_hot
 
 
 class MovingChain(NamedTuple):
@@ -21,6 +21,17 @@ class MovingChain(NamedTuple):
     first: jax.Array  # (T, B) bool
     initial: jax.Array  # (K,)
     log_transition: jax.Array  # (T, K, K, B) from row to column, into step t; not looked at where a sequence begins
+
+    def tempered(self, beta: jax.Array) -> MovingChain:
+        """All factors of p(y, z) to the power beta."""
+        return MovingChain(beta * self.emission, self.first, self.initial**beta, beta * self.log_transition)
+
+    def along(self, path: jax.Array, weights: jax.Array) -> Smoothed:
+        """What `smooth` would tell if the path (T, B) were certain; no log_norm."""
+        state = one_hot(path, self.emission)
+        before = jnp.concatenate([state[:1], state[:-1]])
+        pairs = jnp.where(self.first[:, None, None], 0, before[:, :, None] * state[:, None])
+        return Smoothed(state, pairs, jnp.zeros_like(weights))
 
 
 class Smoothed(NamedTuple):
@@ -115,21 +126,20 @@ def likeliest(chain: MovingChain) -> tuple[jax.Array, jax.Array]:
     return path, here + jnp.where(first, jnp.log(initial)[path], moved)
 
 
-def draw(key: jax.Array, chain: MovingChain) -> jax.Array:
-    """(T, B) a path drawn from p(z | y), the last state first (Chib 1996)."""
-    emission, first, _, log_transition = chain
+def draw(uniform: jax.Array, chain: MovingChain) -> jax.Array:
+    """(T, B) a path drawn from p(z | y), the last state first (Chib 1996), by numbers (T, B) in [0, 1)."""
+    first, log_transition = chain.first, chain.log_transition
     state, _ = _log_filter(chain)
-    noise = jax.random.gumbel(key, emission.shape, emission.dtype)
 
     def step(following: tuple[jax.Array, ...], now: tuple[jax.Array, ...]) -> Any:
         later, begins, moves = following  # of the step after
-        own, own_noise, own_first, own_moves = now
+        own, chance, own_first, own_moves = now
         into = jnp.take_along_axis(moves, later[None, None], axis=1)[:, 0]
-        chosen = (own + jnp.where(begins, 0, into) + own_noise).argmax(axis=0).astype(jnp.int32)
+        chosen = choose(own + jnp.where(begins, 0, into), chance)
         return (chosen, own_first, own_moves), chosen
 
     start = (jnp.zeros(first.shape[1:], jnp.int32), jnp.ones_like(first[0]), log_transition[0])
-    return jax.lax.scan(step, start, (state, noise, first, log_transition), reverse=True)[1]
+    return jax.lax.scan(step, start, (state, uniform, first, log_transition), reverse=True)[1]
 
 
 def _from(log_transition: jax.Array, state: jax.Array) -> jax.Array:

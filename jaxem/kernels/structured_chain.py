@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxem.kernels.chain import across
+from jaxem.kernels.chain import across, choose
 
 
 class Ring(NamedTuple):
@@ -207,28 +207,28 @@ def log_filtered(links: Any) -> jax.Array:
     return _forward(LOGS, links).state
 
 
-def likeliest(links: Any) -> jax.Array:
-    """(T, B) flat index of the states on the likeliest path (Viterbi 1967)."""
-    return _trace(links, _forward(BEST, links).state, None)
+def likeliest(links: Any) -> tuple[jax.Array, jax.Array]:
+    """(T, B) flat index of the states on the likeliest path (Viterbi 1967); what each step adds to its log joint density."""
+    ran = _forward(BEST, links)
+    return _trace(links, ran.state, None), ran.log_norm
 
 
-def draw(key: jax.Array, links: Any) -> jax.Array:
-    """(T, B) flat index of the states on a path drawn from p(z | y), the last first (Chib 1996)."""
-    return _trace(links, log_filtered(links), key)
+def draw(uniform: jax.Array, links: Any) -> jax.Array:
+    """(T, B) flat index of the states on a path drawn from p(z | y), the last first (Chib 1996), by numbers in [0, 1)."""
+    return _trace(links, log_filtered(links), uniform)
 
 
-def _trace(links: Any, state: jax.Array, key: jax.Array | None) -> jax.Array:
-    """Backwards from the ends, the best predecessor of what follows; with a key, one drawn (Gumbel's maximum)."""
-    steps, lanes = state.shape[0], state.shape[-1]
+def _trace(links: Any, state: jax.Array, uniform: jax.Array | None) -> jax.Array:
+    """Backwards from the ends, the best predecessor of what follows; or one drawn."""
+    lanes = state.shape[-1]
 
     def step(following: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> Any:
         later, begins = following
-        own, own_first, t = now
-        value = own + jnp.where(begins, 0, links.log_into(later))
-        if key is not None:
-            value = value + jax.random.gumbel(jax.random.fold_in(key, t), value.shape, value.dtype)
-        chosen = value.reshape(-1, lanes).argmax(axis=0).astype(jnp.int32)
+        own, own_first, *chance = now
+        value = (own + jnp.where(begins, 0, links.log_into(later))).reshape(-1, lanes)
+        chosen = choose(value, chance[0]) if chance else value.argmax(axis=0).astype(jnp.int32)
         return (chosen, own_first), chosen
 
     start = (jnp.zeros(lanes, jnp.int32), jnp.ones_like(links.first[0]))
-    return jax.lax.scan(step, start, (state, links.first, jnp.arange(steps)), reverse=True)[1]
+    given = (state, links.first) if uniform is None else (state, links.first, uniform)
+    return jax.lax.scan(step, start, given, reverse=True)[1]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import domains, initialize, reduce
+from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Simplex
@@ -170,6 +171,10 @@ class HiddenMarkov(MarkovReadings, StillReadings, Model):
     def e_step(self, params: HiddenMarkovParams, data: Any) -> Expectation:
         rows = as_rows(self, data)
         return _e_step(self.settle(params, rows), params, rows)
+
+    def assign(self, how: Assign, params: HiddenMarkovParams, data: Any) -> Assigned:
+        rows = as_rows(self, data)
+        return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics) -> HiddenMarkovParams:
         return self._m_step(params, statistics, self.family.maximize)
@@ -380,6 +385,14 @@ def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expe
     emissions = fold_in_lanes(model.family, params.emissions, rows, smoothed.state)
     statistics = HiddenMarkovStatistics(first_states(smoothed.state, rows), smoothed.pairs, emissions)
     return Expectation(statistics, reduce.weighted_sum(smoothed.log_norm, weights))
+
+
+@jax.jit
+def _assign(model: HiddenMarkov, how: Assign, params: HiddenMarkovParams, rows: Rows) -> Assigned:
+    params = domains.cast(params, rows.dtype)
+    found, *known = assign_paths(how, model._recursions, model._links(params, rows), rows)
+    emissions = fold_in_lanes(model.family, params.emissions, rows, found.state)
+    return Assigned(HiddenMarkovStatistics(first_states(found.state, rows), found.pairs, emissions), *known)
 
 
 @jax.jit

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxem import domains
+from jaxem.assign import uniforms
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.imputation import as_given, completed_given
@@ -171,7 +172,7 @@ def _likeliest(recursions: Any, links: Any, rows: Rows) -> jax.Array:
 
 
 def _drawn(key: jax.Array, recursions: Any, links: Any, rows: Rows) -> jax.Array:
-    return to_rows(recursions.draw(key, links), rows)
+    return to_rows(recursions.draw(uniforms(key, rows.lanes.slot, rows.dtype), links), rows)
 
 
 @jax.jit

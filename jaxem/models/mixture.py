@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxem import domains, initialize, reduce
+from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.domains import Simplex
@@ -130,6 +131,10 @@ class Mixture(Model):
     def e_step(self, params: MixtureParams, data: Any) -> Expectation:
         rows = as_rows(self, data)
         return _e_step(self.settle(params, rows), params, rows)
+
+    def assign(self, how: Assign, params: MixtureParams, data: Any) -> Assigned:
+        rows = as_rows(self, data)
+        return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
         return self._m_step(params, statistics, self.family.maximize)
@@ -265,6 +270,11 @@ def _respond(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) ->
     return r, (r.sum(axis=(0, 2)), reduce.weighted_sum(log_density, weights))
 
 
+def _respond_by(how: Assign, log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array, row: jax.Array) -> Any:
+    r, known = assign_rows(how, log_prob + log_weights[:, None], weights, row)
+    return r, (r.sum(axis=(0, 2)), known)
+
+
 def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: jax.Array) -> jax.Array:
     return reduce.weighted_sum(softmax(log_weights[:, None], log_prob)[1], weights)
 
@@ -291,6 +301,14 @@ def _e_step(model: Mixture, params: MixtureParams, rows: Rows) -> Expectation:
     respond = Partial(_respond, jnp.log(params.weights))
     components, (counts, log_likelihood) = reduce.fold(model.family, params.components, rows, respond)
     return Expectation(MixtureStatistics(counts, components), log_likelihood)
+
+
+@jax.jit
+def _assign(model: Mixture, how: Assign, params: MixtureParams, rows: Rows) -> Assigned:
+    params = domains.cast(params, rows.dtype)
+    respond = Partial(_respond_by, how, jnp.log(params.weights))
+    components, (counts, known) = reduce.fold(model.family, params.components, rows, respond, rowwise=True)
+    return Assigned(MixtureStatistics(counts, components), *known)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import domains
+from jaxem.assign import uniforms
 from jaxem.checks import as_key
 from jaxem.data import Rows, as_rows
 from jaxem.kernels import chain, structured_chain
@@ -68,11 +69,14 @@ def _filtered(links: Any, rows: Rows) -> jax.Array:
 
 
 def _likeliest(links: Any, rows: Rows) -> jax.Array:
-    return to_rows(chain.likeliest(links)[0] if isinstance(links, Chain) else _own(links, structured_chain.likeliest(links)), rows)
+    path = chain.likeliest(links)[0] if isinstance(links, Chain) else _own(links, structured_chain.likeliest(links)[0])
+    return to_rows(path, rows)
 
 
 def _drawn(key: jax.Array, links: Any, rows: Rows) -> jax.Array:
-    return to_rows(chain.draw(key, links) if isinstance(links, Chain) else _own(links, structured_chain.draw(key, links)), rows)
+    chance = uniforms(key, rows.lanes.slot, rows.dtype)
+    path = chain.draw(chance, links) if isinstance(links, Chain) else _own(links, structured_chain.draw(chance, links))
+    return to_rows(path, rows)
 
 
 def _own(links: Any, place: jax.Array) -> jax.Array:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.kernels.structured_chain import Ring, safe_log
+from jaxem.kernels.chain import one_hot
+from jaxem.kernels.structured_chain import Ring, Smoothed, safe_log
 
 
 class Tally(NamedTuple):
@@ -32,6 +33,23 @@ class DurationChain(NamedTuple):
     transition: jax.Array  # (K, K), its diagonal 0
     stay: jax.Array  # (K, D) P(duration > u | duration >= u); 0 at D
     leave: jax.Array  # (K, D) P(duration = u | duration >= u)
+
+    def tempered(self, beta: jax.Array) -> DurationChain:
+        """All factors of p(y, z) to the power beta."""
+        rest = (leaf**beta for leaf in (self.initial, self.transition, self.stay, self.leave))
+        return DurationChain(beta * self.density, self.first, *rest)
+
+    def along(self, path: jax.Array, weights: jax.Array) -> Smoothed:
+        """What `smooth` would tell if the path (T, B) of flat places were certain; no log_norm."""
+        d = self.stay.shape[1]
+        state, age = path // d, path % d
+        zero = jnp.zeros_like(self.stay)
+        ends = jnp.concatenate([self.first[1:], jnp.ones_like(self.first[:1])])
+        cut = zero.at[state, age].add(jnp.where(ends, weights, 0))
+        gone = jnp.where(self.first[1:] | (age[1:] > 0), 0, weights[1:])
+        ended = zero.at[state[:-1], age[:-1]].add(gone)
+        pairs = jnp.zeros_like(self.transition).at[state[:-1], state[1:]].add(gone)
+        return Smoothed(one_hot(state, self.density), Tally(pairs, ended, cut), jnp.zeros_like(weights))
 
     def emission(self) -> jax.Array:
         """(T, K, 1, B): the same at all ages."""

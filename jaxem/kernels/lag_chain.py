@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.kernels.structured_chain import Ring, safe_log
+from jaxem.kernels.chain import one_hot
+from jaxem.kernels.structured_chain import Ring, Smoothed, safe_log
 
 
 class LagChain(NamedTuple):
@@ -21,6 +22,14 @@ class LagChain(NamedTuple):
     first: jax.Array  # (T, B) bool
     initial: jax.Array  # (K,)
     transition: jax.Array  # (K, K)
+
+    def tempered(self, beta: jax.Array) -> LagChain:
+        """All factors of p(y, z) to the power beta."""
+        return LagChain(beta * self.density, self.first, self.initial**beta, self.transition**beta)
+
+    def along(self, path: jax.Array, weights: jax.Array) -> Smoothed:
+        """What `smooth` would tell if the path (T, B) of tuples were certain; no log_norm."""
+        return Smoothed(one_hot(path, self.density), (), jnp.zeros_like(weights))
 
     def emission(self) -> jax.Array:
         """(T, K^L, B)"""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import domains, initialize, reduce
+from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Simplex
@@ -164,6 +165,10 @@ class HiddenSemiMarkov(PathReadings, Model):
     def e_step(self, params: HiddenSemiMarkovParams, data: Any) -> Expectation:
         rows = as_rows(self, data)
         return _e_step(self.settle(params, rows), params, rows)
+
+    def assign(self, how: Assign, params: HiddenSemiMarkovParams, data: Any) -> Assigned:
+        rows = as_rows(self, data)
+        return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: HiddenSemiMarkovParams, statistics: HiddenSemiMarkovStatistics) -> HiddenSemiMarkovParams:
         return self._m_step(params, statistics, self.family.maximize)
@@ -318,6 +323,19 @@ def _e_step(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows)
     links = model._links(params, rows)
     weights = lane_weights(rows)
     found = structured_chain.smooth(links, weights)
+    return Expectation(_finished(model, params, rows, links, found), reduce.weighted_sum(found.log_norm, weights))
+
+
+@jax.jit
+def _assign(model: HiddenSemiMarkov, how: Assign, params: HiddenSemiMarkovParams, rows: Rows) -> Assigned:
+    params = domains.cast(params, rows.dtype)
+    links = model._links(params, rows)
+    found, *known = assign_paths(how, structured_chain, links, rows)
+    return Assigned(_finished(model, params, rows, links, found), *known)
+
+
+def _finished(model: HiddenSemiMarkov, params: Any, rows: Rows, links: DurationChain, found: Any) -> HiddenSemiMarkovStatistics:
+    """Statistics from what the recursions tell; durations that were cut off go on as the params have it."""
     state = states_to_rows(found.told, rows)
     begin = rows.lanes.start
     counted = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
@@ -325,8 +343,7 @@ def _e_step(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows)
     pairs, ended, cut = found.tally
     lasted = durations.completed(durations.Ages(links.stay, links.leave), ended, cut)
     emissions = reduce.fold_given(model.family, params.emissions, rows, state)
-    statistics = HiddenSemiMarkovStatistics(first, pairs, lasted, emissions)
-    return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))
+    return HiddenSemiMarkovStatistics(first, pairs, lasted, emissions)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from jaxem import domains as spaces
 from jaxem import reduce
+from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
 from jaxem.layout import WIDE
@@ -246,6 +247,9 @@ class Latent(Model):
     def e_step(self, params: Any, data: Any) -> Expectation:
         return _e_step(self, params, as_rows(self, data))
 
+    def assign(self, how: Assign, params: Any, data: Any) -> Assigned:
+        return _assign(self, how, params, as_rows(self, data))
+
     def m_step(self, params: Any, statistics: LatentStatistics) -> Any:
         if self.maximize is not None and self.fixed is None:
             found = self.maximize(statistics.declared)
@@ -376,6 +380,12 @@ _init = jax.jit(best_start)
 @jax.jit
 def _e_step(model: Latent, params: Any, rows: Rows) -> Expectation:
     return Expectation(*reduce.fold(model, spaces.cast(params, rows.dtype), rows, Partial(_respond)))
+
+
+@jax.jit
+def _assign(model: Latent, how: Assign, params: Any, rows: Rows) -> Assigned:
+    statistics, known = reduce.fold(model, spaces.cast(params, rows.dtype), rows, Partial(assign_rows, how), rowwise=True)
+    return Assigned(statistics, *known)
 
 
 @jax.jit

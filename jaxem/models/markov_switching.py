@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import domains, reduce
+from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows
 from jaxem.domains import Derived, Positive, Real, Simplex
@@ -203,6 +204,9 @@ class MarkovSwitching(PathReadings, Model):
     def e_step(self, params: Any, data: Any) -> Expectation:
         return _e_step(self, params, as_rows(self, data))
 
+    def assign(self, how: Assign, params: Any, data: Any) -> Assigned:
+        return _assign(self, how, params, as_rows(self, data))
+
     def m_step(self, params: Any, statistics: MarkovSwitchingStatistics) -> Any:
         firsts, pairs = statistics.initial, statistics.transition
         transition, initial = shares(pairs, params.transition), params.initial
@@ -331,35 +335,44 @@ def _begin(model: MarkovSwitching, key: jax.Array, rows: Rows, way: jax.Array) -
     return model._params(initial, transition, *found)
 
 
-def _smooth(links: Chain | LagChain, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Smoothed probabilities of states (T, K^L, B), weighted pairs of regimes (K, K), log_norm (T, B)."""
-    if isinstance(links, Chain):
-        found = chain.smooth(links, weights)
-        return found.state, found.pairs, found.log_norm
-    told = structured_chain.smooth(links, weights)
-    k, smooth = len(links.initial), told.told
-    moved = jnp.where(links.first, 0, weights)
-    pairs = (smooth * moved[:, None]).sum(axis=(0, 2)).reshape(k, k, -1).sum(axis=-1).T
-    return smooth, pairs, told.log_norm
+def _recursions(links: Chain | LagChain) -> Any:
+    return chain if isinstance(links, Chain) else structured_chain
 
 
 @jax.jit
 def _e_step(model: MarkovSwitching, params: Any, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
+    links, weights = model._links(params, rows), lane_weights(rows)
+    found = _recursions(links).smooth(links, weights)
+    return Expectation(_finished(model, rows, links, found), reduce.weighted_sum(found.log_norm, weights))
+
+
+@jax.jit
+def _assign(model: MarkovSwitching, how: Assign, params: Any, rows: Rows) -> Assigned:
+    links = model._links(domains.cast(params, rows.dtype), rows)
+    found, *known = assign_paths(how, _recursions(links), links, rows)
+    return Assigned(_finished(model, rows, links, found), *known)
+
+
+def _finished(model: MarkovSwitching, rows: Rows, links: Chain | LagChain, found: Any) -> MarkovSwitchingStatistics:
+    """Statistics from what the recursions tell of regimes, or of tuples of them."""
     k, weights = model.n_regimes, lane_weights(rows)
-    state, pairs, log_norm = _smooth(model._links(params, rows), weights)
+    if isinstance(links, Chain):
+        state, pairs = found.state, found.pairs
+    else:
+        state, moved = found.told, jnp.where(links.first, 0, weights)
+        pairs = (state * moved[:, None]).sum(axis=(0, 2)).reshape(k, k, -1).sum(axis=-1).T
     v, counted = lagged(model, rows, model._frame)
-    found = autoregression.moments(v, state * jnp.where(counted, weights, 0)[:, None], k)
+    own = autoregression.moments(v, state * jnp.where(counted, weights, 0)[:, None], k)
     regime = states_to_rows(present(state, k), rows)
     begin = rows.lanes.start
-    own = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
-    first = (regime[begin] * own[:, None]).sum(axis=0)
-    return Expectation(MarkovSwitchingStatistics(first, pairs, found), reduce.weighted_sum(log_norm, weights))
+    known = step_weights(rows).at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
+    return MarkovSwitchingStatistics((regime[begin] * known[:, None]).sum(axis=0), pairs, own)
 
 
 def _log_norms(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
     links = model._links(domains.cast(params, rows.dtype), rows)
-    return chain.log_norms(links) if isinstance(links, Chain) else structured_chain.log_norms(links)
+    return _recursions(links).log_norms(links)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxem import domains, initialize, reduce
+from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count, check_matrix, is_traced
 from jaxem.data import Rows, as_rows, cut_batch, cut_rows
 from jaxem.domains import Contrast
@@ -137,6 +138,10 @@ class MixtureOfExperts(Model):
     def e_step(self, params: MixtureOfExpertsParams, data: Any) -> Expectation:
         rows = as_rows(self, data)
         return _e_step(self.settle(params, rows), params, rows)
+
+    def assign(self, how: Assign, params: MixtureOfExpertsParams, data: Any) -> Assigned:
+        rows = as_rows(self, data)
+        return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: MixtureOfExpertsParams, statistics: MixtureOfExpertsStatistics) -> MixtureOfExpertsParams:
         return self._m_step(params, statistics, self.family.maximize)
@@ -286,6 +291,12 @@ def _respond(work: jax.Array, log_prob: jax.Array, weights: jax.Array, gate: jax
     return r, (gate_sums(log_pi, gate, r, weights), reduce.weighted_sum(log_density, weights))
 
 
+def _respond_by(how: Assign, work: jax.Array, log_prob: jax.Array, weights: jax.Array, gate: jax.Array, row: jax.Array) -> Any:
+    log_pi = log_gate(work, gate)
+    r, known = assign_rows(how, log_prob + log_pi, weights, row)
+    return r, (gate_sums(log_pi, gate, r, weights), known)
+
+
 def _respond_likelihood(work: jax.Array, log_prob: jax.Array, weights: jax.Array, gate: jax.Array) -> jax.Array:
     return reduce.weighted_sum(softmax(log_gate(work, gate), log_prob)[1], weights)
 
@@ -313,9 +324,20 @@ def _init(model: MixtureOfExperts, key: jax.Array, rows: Rows, way: jax.Array) -
 def _e_step(model: MixtureOfExperts, params: MixtureOfExpertsParams, rows: Rows) -> Expectation:
     params, work = _work(params, rows)
     components, (sums, log_likelihood) = reduce.fold(model.family, params.components, rows, Partial(_respond, work))
+    return Expectation(_finished(model, sums, components, work, rows), log_likelihood)
+
+
+def _finished(model: MixtureOfExperts, sums: Any, components: Any, work: jax.Array, rows: Rows) -> MixtureOfExpertsStatistics:
     frame = GateFrame(rows.gate_origin, None) if model.frame is None else model.frame
-    statistics = GateStatistics.about(sums, work, rows.gate_origin, frame)
-    return Expectation(MixtureOfExpertsStatistics(statistics, components), log_likelihood)
+    return MixtureOfExpertsStatistics(GateStatistics.about(sums, work, rows.gate_origin, frame), components)
+
+
+@jax.jit
+def _assign(model: MixtureOfExperts, how: Assign, params: MixtureOfExpertsParams, rows: Rows) -> Assigned:
+    params, work = _work(params, rows)
+    respond = Partial(_respond_by, how, work)
+    components, (sums, known) = reduce.fold(model.family, params.components, rows, respond, rowwise=True)
+    return Assigned(_finished(model, sums, components, work, rows), *known)
 
 
 @jax.jit

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import domains, initialize, reduce
+from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count, check_matrix
 from jaxem.data import Rows, as_rows
 from jaxem.domains import Derived, Domain, Simplex
@@ -165,6 +166,10 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         rows = as_rows(self, data)
         return _e_step(self.settle(params, rows), params, rows)
 
+    def assign(self, how: Assign, params: NonhomogeneousParams, data: Any) -> Assigned:
+        rows = as_rows(self, data)
+        return _assign(self.settle(params, rows), how, params, rows)
+
     def m_step(self, params: NonhomogeneousParams, statistics: NonhomogeneousStatistics) -> NonhomogeneousParams:
         return self._m_step(params, statistics, self.family.maximize)
 
@@ -311,9 +316,24 @@ def _init(model: NonhomogeneousHiddenMarkov, key: jax.Array, rows: Rows, way: ja
 @jax.jit
 def _e_step(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, rows: Rows) -> Expectation:
     params = domains.cast(params, rows.dtype)
-    links, z, log_moves, work = _links(model, params, rows)
+    links, *gates = _links(model, params, rows)
     weights = lane_weights(rows)
     found = moving_chain.smooth(links, weights)
+    return Expectation(_finished(model, params, rows, found, *gates), reduce.weighted_sum(found.log_norm, weights))
+
+
+@jax.jit
+def _assign(model: NonhomogeneousHiddenMarkov, how: Assign, params: NonhomogeneousParams, rows: Rows) -> Assigned:
+    params = domains.cast(params, rows.dtype)
+    links, *gates = _links(model, params, rows)
+    found, *known = assign_paths(how, moving_chain, links, rows)
+    return Assigned(_finished(model, params, rows, found, *gates), *known)
+
+
+def _finished(
+    model: NonhomogeneousHiddenMarkov, params: Any, rows: Rows, found: Any, z: jax.Array, log_moves: jax.Array, work: jax.Array
+) -> NonhomogeneousStatistics:
+    """Statistics from probabilities of states and pairs of states."""
     state, begin = states_to_rows(found.state, rows), rows.lanes.start
     steps = step_weights(rows)
     counted = steps.at[begin].get(mode="fill", fill_value=0)  # 0 for a sequence that only pads
@@ -327,8 +347,7 @@ def _e_step(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, row
 
     gate = jax.vmap(one, (1, 1, 0, None if frame.point is None else 0))(log_moves, pairs, work, frame.point)
     emissions = reduce.fold_given(model.family, params.emissions, rows, state)
-    statistics = NonhomogeneousStatistics(first, gate, emissions)
-    return Expectation(statistics, reduce.weighted_sum(found.log_norm, weights))
+    return NonhomogeneousStatistics(first, gate, emissions)
 
 
 @jax.jit

@@ -5,17 +5,21 @@ from typing import Any
 from jaxem.algorithms.aitken import aitken
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.anderson import anderson
+from jaxem.algorithms.ecm import ecm
 from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
+from jaxem.algorithms.gem import gem
 from jaxem.algorithms.gradient import gradient
 from jaxem.algorithms.lbfgs import lbfgs
+from jaxem.algorithms.natural_gradient import natural_gradient
 from jaxem.algorithms.newton import newton
+from jaxem.algorithms.parabolic import parabolic
 from jaxem.algorithms.quasi_newton import quasi_newton
 from jaxem.algorithms.squarem import squarem
 
 __all__ = [
-    "Algorithm", "Info", "aitken", "algorithm_for", "anderson", "ecme", "em", "gradient", "lbfgs", "newton", "quasi_newton",
-    "squarem",
+    "Algorithm", "Info", "aitken", "anderson", "ecm", "ecme", "em", "gem", "gradient", "lbfgs",
+    "natural_gradient", "newton", "parabolic", "quasi_newton", "squarem",
 ]
 
 

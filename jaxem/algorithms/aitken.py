@@ -6,7 +6,6 @@ two steps r0 = u1 - u0, r1 = u2 - u1.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.algorithms.cycle import Leap, cycle, differences
-from jaxem.algorithms.em import em
 
 NEAREST = 1e-4  # 1 - a is taken to be at least this
 
@@ -25,12 +23,7 @@ def aitken(algorithm: Algorithm | None = None) -> Algorithm:
     Args:
         algorithm: the monotone algorithm to accelerate, default `em()`.
     """
-    return _make(em() if algorithm is None else algorithm)
-
-
-@lru_cache
-def _make(algorithm: Algorithm) -> Algorithm:
-    return cycle(algorithm, Leap(_start, _leap, _learn))
+    return cycle(algorithm, Leap(_start, _leap))
 
 
 def _start(u: jax.Array) -> tuple[()]:
@@ -44,8 +37,3 @@ def _leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax
     ratio = jnp.where(size > 0, (second @ first) / jnp.where(size > 0, size, 1), 0)
     ratio = jnp.clip(ratio, 0, 1 - NEAREST)
     return u2 + ratio / (1 - ratio) * second, memory
-
-
-def _learn(memory: Any, accepted: jax.Array) -> Any:
-    del accepted
-    return memory

@@ -9,13 +9,14 @@ a plain step. Coordinates without bound (a probability of 0) do not leap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.em import em
 from jaxem.rounding import rounding
 
 FORGET = 0.9  # share of the slowest rate seen that a cycle still believes in: right after a leap, fast modes hide the slow
@@ -32,12 +33,18 @@ class CycleState(NamedTuple):
     rate: jax.Array  # () slowest rate of convergence seen of late
 
 
+def unmoved(memory: Any, accepted: jax.Array) -> Any:
+    """The memory of a leap that does not mind whether it was accepted."""
+    del accepted
+    return memory
+
+
 class Leap(NamedTuple):
     """How to leap: three functions at module level, or partials of such."""
 
     start: Callable  # (vector u) -> memory
     leap: Callable  # (memory, u0, u1, u2) -> (x, memory)
-    learn: Callable  # (memory, accepted) -> memory
+    learn: Callable = unmoved  # (memory, accepted) -> memory
 
 
 class _Visit(NamedTuple):
@@ -54,12 +61,17 @@ class _Visit(NamedTuple):
     phase: jax.Array
 
 
-def cycle(inner: Algorithm, leap: Leap) -> Algorithm:
-    """The algorithm that leaps after every second step of `inner`.
+def cycle(inner: Algorithm | None, leap: Leap) -> Algorithm:
+    """The algorithm that leaps after every second step of `inner`, default `em()`; the same object for equal arguments.
 
     Raises:
         TypeError, ValueError: `inner` is no algorithm, or not monotone: a leap could not be judged.
     """
+    return _cycle(em() if inner is None else inner, leap)
+
+
+@lru_cache
+def _cycle(inner: Algorithm, leap: Leap) -> Algorithm:
     check_monotone(inner)
     return Algorithm(partial(_init, inner, leap), partial(_step, inner, leap), opening=partial(opening_of_image, inner))
 

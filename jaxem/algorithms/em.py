@@ -11,6 +11,7 @@ objective does not fall, so that the whole is a generalized EM; its rate near th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -39,7 +40,28 @@ def em(expanded: bool = True) -> Algorithm:
         expanded: take the M-step of a parameter-expanded model where the model knows one (PX-EM, Liu, Rubin and Wu 1998,
             Biometrika 85:755): the same fixed points, as monotone, fewer steps. False for the plain EM map.
     """
-    return Algorithm(_init, partial(_step, expanded), opening=_opening)
+    return by_statistics(partial(_maximize, expanded))
+
+
+def _maximize(expanded: bool, model: Any, params: Any, statistics: Any, data: Any) -> Any:
+    del data
+    return (model.m_step_expanded if expanded else model.m_step)(params, statistics)
+
+
+def anything(model: Any, params: Any) -> None:
+    """The check of an algorithm that every model suits."""
+    del model, params
+
+
+def by_statistics(move: Callable, check: Callable[[Any, Any], None] = anything) -> Algorithm:
+    """The generalized EM whose M-step is `move`: monotone if `move` never lowers Q + log prior, one pass a step.
+
+    Args:
+        move: (model, params, statistics, data) -> params, where `model` is local: its `expected_log_joint` takes the statistics,
+            which are those at `params`. It may look at the data's weights, not at rows: that would be another pass.
+        check: (model, params), raises where the model does not suit.
+    """
+    return Algorithm(partial(_init, check), partial(_step, move), opening=_opening)
 
 
 def _opening(model: Any, params: Any) -> int:
@@ -47,19 +69,19 @@ def _opening(model: Any, params: Any) -> int:
     return 0 if model.closed else 1
 
 
-def _init(model: Any, params: Any, data: Any, key: jax.Array) -> EMState:
+def _init(check: Callable, model: Any, params: Any, data: Any, key: jax.Array) -> EMState:
     del key
+    check(model, params)
     return EMState(params, None if model.closed else model.localize(params, data).e_step(params, data))
 
 
-def _step(expanded: bool, model: Any, state: EMState, data: Any) -> tuple[EMState, Info]:
+def _step(move: Callable, model: Any, state: EMState, data: Any) -> tuple[EMState, Info]:
     local = model.localize(state.params, data)
-    maximize = local.m_step_expanded if expanded else local.m_step
     if state.known is None:
         statistics, log_likelihood = local.e_step(state.params, data)
         objective = log_likelihood + model.log_prior(state.params)
-        return EMState(maximize(state.params, statistics), None), Info(log_likelihood, objective, 1)
-    target = maximize(state.params, state.known.statistics)
+        return EMState(move(local, state.params, statistics, data), None), Info(log_likelihood, objective, 1)
+    target = move(local, state.params, state.known.statistics, data)
     objective = state.known.log_likelihood + model.log_prior(state.params)
     params, known, tried = guarded(model, state.params, target, objective, data)
     return EMState(params, known), Info(state.known.log_likelihood, objective, tried)

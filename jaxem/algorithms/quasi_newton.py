@@ -7,14 +7,13 @@ x = u1 - V (U'U - U'V)^-1 U' (u0 - u1).
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.algorithms.cycle import Leap, cycle, differences
-from jaxem.algorithms.em import em
 from jaxem.checks import check_count
 from jaxem.kernels.linalg import HIGHEST, solve_small
 
@@ -34,12 +33,12 @@ def quasi_newton(algorithm: Algorithm | None = None, secants: int = 3) -> Algori
         algorithm: the monotone algorithm to accelerate, default `em()`.
         secants: q >= 1, how many cycles are remembered.
     """
-    return _make(em() if algorithm is None else algorithm, check_count(secants, "secants"))
+    return cycle(algorithm, _secants(check_count(secants, "secants")))
 
 
 @lru_cache
-def _make(algorithm: Algorithm, secants: int) -> Algorithm:
-    return cycle(algorithm, Leap(partial(_start, secants), _leap, _learn))
+def _secants(q: int) -> Leap:
+    return Leap(partial(_start, q), _leap)
 
 
 def _start(q: int, u: jax.Array) -> Secants:
@@ -59,8 +58,3 @@ def _leap(memory: Secants, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple
     move = jnp.matmul(share, memory.v, precision=HIGHEST)
     x = jnp.where(jnp.isfinite(u1), u1 + move, u2)
     return jnp.where(jnp.isfinite(move).all(), x, u2), memory
-
-
-def _learn(memory: Any, accepted: jax.Array) -> Any:
-    del accepted
-    return memory

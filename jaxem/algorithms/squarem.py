@@ -7,7 +7,6 @@ did good, and shrinks where it did harm.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,7 +14,6 @@ import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.algorithms.cycle import Leap, cycle, differences
-from jaxem.algorithms.em import em
 
 GROWTH = 4.0
 
@@ -26,11 +24,6 @@ def squarem(algorithm: Algorithm | None = None) -> Algorithm:
     Args:
         algorithm: the monotone algorithm to accelerate, default `em()`.
     """
-    return _make(em() if algorithm is None else algorithm)
-
-
-@lru_cache
-def _make(algorithm: Algorithm) -> Algorithm:
     return cycle(algorithm, Leap(_start, _leap, _learn))
 
 

@@ -34,7 +34,7 @@ __all__ = [
     "BetaPrior", "Comparison", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Interval", "MixturePrior",
     "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Sequences",
     "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare", "entropy_r2", "fit",
-    "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "oblimin", "parabolic",
+    "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "oblimin",
     "prepare", "promax", "quartimax", "rotate", "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_models.__all__,
 ]  # fmt: skip

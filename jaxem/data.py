@@ -80,8 +80,8 @@ class Rows:
             return self
         if self.lanes is not None:
             weights = check_weights(weights, self.lanes.start.shape[0], self.dtype, "sequence")[self.lanes.sequence]
-            return _with_weights(self, weights)
-        return _with_weights(self, check_weights(weights, self.n, self.dtype))
+            return with_weights(self, weights)
+        return with_weights(self, check_weights(weights, self.n, self.dtype))
 
 
 jax.tree_util.register_dataclass(
@@ -94,7 +94,8 @@ jax.tree_util.register_dataclass(
 )  # fmt: skip
 
 
-def _with_weights(rows: Rows, weights: jax.Array) -> Rows:
+def with_weights(rows: Rows, weights: jax.Array) -> Rows:
+    """The same rows under weights (n,) that have been checked."""
     weights = _everywhere(weights, rows.mesh)
     counted = jnp.where(rows.informative, weights, 0)
     counted = jnp.concatenate([counted, jnp.zeros(1, counted.dtype)])
@@ -200,7 +201,7 @@ def _build(table: Table, weights: Any, n_states: int, width: int, sharding: Any,
     sections = tuple(_place(section, mesh, axis) for section in rows.sections)
     rows = jax.tree.map(lambda leaf: _everywhere(leaf, mesh), dataclasses.replace(rows, sections=()))
     rows = dataclasses.replace(rows, sections=sections, mesh=mesh, axis=axis)
-    return _with_weights(rows, jnp.asarray(weights))
+    return with_weights(rows, jnp.asarray(weights))
 
 
 def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, width: int) -> Rows:
@@ -223,7 +224,7 @@ def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, 
     each = [dataclasses.replace(rows, **same) for rows in each]
     rows = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
     padded = np.stack([np.pad(own, (0, length - len(own))) for own in weights])
-    return jax.vmap(_with_weights)(rows, jnp.asarray(padded))
+    return jax.vmap(with_weights)(rows, jnp.asarray(padded))
 
 
 def _patterns(table: Table) -> Patterns:
@@ -338,7 +339,7 @@ def _build_traced(table: Table, weights: jax.Array, width: int) -> Rows:
         has_missing=False,
         gate_origin=table.gate_origin,
     )
-    return _with_weights(rows, weights)
+    return with_weights(rows, weights)
 
 
 def _variance(y: np.ndarray, weights: Any) -> np.ndarray:

@@ -4,12 +4,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxem import aitken, anderson, em, lbfgs, newton, quasi_newton, squarem
+from jaxem import (
+    aitken,
+    anderson,
+    em,
+    incremental_em,
+    lbfgs,
+    newton,
+    online_em,
+    quasi_newton,
+    squarem,
+    variance_reduced_em,
+)  # fmt: skip
 
 
 def never(model: Any) -> str | None:
     """No model is refused."""
     del model
+
+
+def unless_closed(model: Any) -> str | None:
+    """What mixes statistics of different params takes models whose M-step is the maximiser of sums."""
+    return None if model.closed else "statistics of this model"
 
 
 @dataclass(frozen=True)
@@ -32,4 +48,7 @@ TABLE = [
     Entry("aitken", aitken(), "monotone"),
     Entry("newton", newton(), "monotone"),
     Entry("lbfgs", lbfgs(), "monotone"),
+    Entry("online_em", online_em(), "mean", unless_closed),
+    Entry("incremental_em", incremental_em(6), "monotone", unless_closed),
+    Entry("variance_reduced_em", variance_reduced_em(6), "mean", unless_closed),
 ]

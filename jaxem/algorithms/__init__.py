@@ -10,16 +10,19 @@ from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
 from jaxem.algorithms.gem import gem
 from jaxem.algorithms.gradient import gradient
+from jaxem.algorithms.incremental_em import incremental_em
 from jaxem.algorithms.lbfgs import lbfgs
 from jaxem.algorithms.natural_gradient import natural_gradient
 from jaxem.algorithms.newton import newton
+from jaxem.algorithms.online_em import online_em
 from jaxem.algorithms.parabolic import parabolic
 from jaxem.algorithms.quasi_newton import quasi_newton
 from jaxem.algorithms.squarem import squarem
+from jaxem.algorithms.variance_reduced_em import variance_reduced_em
 
 __all__ = [
-    "Algorithm", "Info", "aitken", "anderson", "ecm", "ecme", "em", "gem", "gradient", "lbfgs",
-    "natural_gradient", "newton", "parabolic", "quasi_newton", "squarem",
+    "Algorithm", "Info", "aitken", "anderson", "ecm", "ecme", "em", "gem", "gradient", "incremental_em",
+    "lbfgs", "natural_gradient", "newton", "online_em", "parabolic", "quasi_newton", "squarem", "variance_reduced_em",
 ]
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import optax
+
 from jaxem import (
     aitken,
     anderson,
@@ -28,6 +30,14 @@ def unless_closed(model: Any) -> str | None:
     return None if model.closed else "statistics of this model"
 
 
+def without_weights(model: Any) -> str | None:
+    """A model without a parameter of that name lists its own."""
+    return None if "weights" in paths_of(model.domains) else "there are"
+
+
+ADAM = optax.adam(0.05)
+
+
 @dataclass(frozen=True)
 class Entry:
     """An algorithm in the table."""
@@ -48,6 +58,11 @@ TABLE = [
     Entry("aitken", aitken(), "monotone"),
     Entry("newton", newton(), "monotone"),
     Entry("lbfgs", lbfgs(), "monotone"),
+    Entry("ecm", ecm(), "monotone"),
+    Entry("ecme", ecme("weights"), "monotone", without_weights),
+    Entry("gem", gem(ADAM, 5), "monotone"),
+    Entry("parabolic", parabolic(), "monotone"),
+    Entry("natural_gradient", natural_gradient(), "monotone"),
     Entry("online_em", online_em(), "mean", unless_closed),
     Entry("incremental_em", incremental_em(6), "monotone", unless_closed),
     Entry("variance_reduced_em", variance_reduced_em(6), "mean", unless_closed),

@@ -1,4 +1,4 @@
-"""How much of a log-likelihood is rounding: what no verdict may be built on."""
+"""What can be said of a log-likelihood: how much of it is rounding, and how much is still to gain."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def rounding(model: Any, params: Any, objective: jax.Array, rows: Rows) -> jax.A
 def resolution(objective: jax.Array, rows: Rows) -> jax.Array:
     """The least change that the objective can show at its best: 4 eps (|objective| + d sum of weights)."""
     return RESOLUTION * jnp.finfo(rows.dtype).eps * (jnp.abs(objective) + rows.d * rows.weights.sum())
+
+
+def aitken_gap(last: jax.Array, previous: jax.Array, before: jax.Array) -> jax.Array:
+    """l_inf - l_t; 0 where nothing moves any more, infinity where the steps do not shrink."""
+    change, earlier = last - previous, previous - before
+    ratio = change / jnp.where(earlier == 0, 1, earlier)
+    shrinking = (change > 0) & (earlier != 0) & (ratio > 0) & (ratio < 1)
+    remaining = jnp.where(shrinking, change * ratio / (1 - jnp.where(shrinking, ratio, 0)), jnp.inf)
+    return jnp.where(change == 0, 0, jnp.where(jnp.isfinite(earlier), remaining, jnp.inf)).astype(last.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.data import Rows
 from jaxem.result import Status, Stop
-from jaxem.rounding import resolution, rounding
+from jaxem.rounding import aitken_gap, resolution, rounding
 
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
 TRUSTED = 0.1  # rounding of a row's log-density beyond which small changes of the objective mean nothing
@@ -79,8 +79,10 @@ def advance(model: Any, run: Run, rows: Rows, stop: Stop, algorithm: Algorithm) 
     slack = jnp.where(noise <= TRUSTED * rows.weights.sum(), noise, 0)
     quiet = ~first & (jnp.abs(change) <= resolution(info.objective, rows)) | ((change <= 0) & (change >= -slack))
     stalls = jnp.where(quiet, run.stalls + 1, 0)
-    gap = _aitken(info.objective, run.objective, run.before) if info.gap is None else info.gap.astype(run.gap.dtype)
+    gap = aitken_gap(info.objective, run.objective, run.before) if info.gap is None else info.gap.astype(run.gap.dtype)
     met = ~first & ((stalls >= STALLS) | _met(model, stop, old, state.params, info.objective, change, gap, slack))
+    if not algorithm.monotone and info.gap is not None:  # steps are random: one that changes nothing does not say that all do
+        met = ~first & jnp.isfinite(gap) & (met | (gap < stop.tolerance))
     passes = run.passes + jnp.asarray(info.passes, jnp.int32)
     status = jnp.select(
         [~finite, fell, collapsed.any(), met, (steps >= stop.max_steps) | (passes >= stop.max_passes)],
@@ -117,7 +119,7 @@ def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
     unknown = run.steps == 0  # never advanced: the start itself had collapsed
     known = jnp.where(jnp.isnan(end.log_likelihood), -jnp.inf, end.log_likelihood)
     worth = jnp.where(jnp.isnan(end.objective), -jnp.inf, end.objective)
-    gap = jnp.minimum(run.gap, _aitken(end.objective, run.objective, run.before)) if algorithm.monotone else run.gap
+    gap = jnp.minimum(run.gap, aitken_gap(end.objective, run.objective, run.before)) if algorithm.monotone else run.gap
     return run._replace(
         params=_where(sound, end.params, run.params),
         log_likelihood=jnp.where(sound | unknown, known, run.log_likelihood),
@@ -129,15 +131,6 @@ def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
         spent=jnp.where(sound, spent, run.spent),
         detail=end.detail,
     )
-
-
-def _aitken(last: jax.Array, previous: jax.Array, before: jax.Array) -> jax.Array:
-    """l_inf - l_t; 0 where nothing moves any more, infinity where the steps do not shrink."""
-    change, earlier = last - previous, previous - before
-    ratio = change / jnp.where(earlier == 0, 1, earlier)
-    shrinking = (change > 0) & (earlier != 0) & (ratio > 0) & (ratio < 1)
-    remaining = jnp.where(shrinking, change * ratio / (1 - jnp.where(shrinking, ratio, 0)), jnp.inf)
-    return jnp.where(change == 0, 0, jnp.where(jnp.isfinite(earlier), remaining, jnp.inf)).astype(last.dtype)
 
 
 def _met(

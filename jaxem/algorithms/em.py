@@ -87,27 +87,36 @@ def _step(move: Callable, model: Any, state: EMState, data: Any) -> tuple[EMStat
     return EMState(params, known), Info(state.known.log_likelihood, objective, tried)
 
 
-def guarded(model: Any, params: Any, target: Any, objective: jax.Array, data: Any) -> tuple[Any, Expectation, jax.Array]:
+def _look(model: Any, params: Any, data: Any) -> tuple[Expectation, jax.Array]:
+    """The E-step, and the objective."""
+    known = model.localize(params, data).e_step(params, data)
+    return known, known.log_likelihood + model.log_prior(params)
+
+
+def guarded(
+    model: Any, params: Any, target: Any, objective: jax.Array, data: Any, look: Callable = _look
+) -> tuple[Any, Any, jax.Array]:
     """The farthest point params + 2^-m (target - params) at which the objective has not fallen, its E-step, and the passes.
 
-    After `HALVINGS` the last point is taken: it differs from `params` by rounding.
+    After `HALVINGS` the last point is taken: it differs from `params` by rounding. `look(model, params, data)` gives an E-step of
+    any kind and the objective that goes with it.
     """
 
     slack = rounding(model, params, objective, data) / 4  # a quarter of what the driver takes for a fall
 
-    def attempt(fraction: jax.Array) -> tuple[Any, Expectation]:
+    def attempt(fraction: jax.Array) -> tuple[Any, Any, jax.Array]:
         candidate = model.between(params, target, fraction)
-        return candidate, model.localize(candidate, data).e_step(candidate, data)
+        return candidate, *look(model, candidate, data)
 
-    def wanted(carry: tuple[Any, Expectation, jax.Array]) -> jax.Array:
-        candidate, known, tried = carry
-        worth = known.log_likelihood + model.log_prior(candidate)
+    def wanted(carry: tuple[Any, Any, jax.Array, jax.Array]) -> jax.Array:
+        _, _, worth, tried = carry
         return (tried == 0) | (~(worth >= objective - slack) & (tried <= HALVINGS))
 
-    def halve(carry: tuple[Any, Expectation, jax.Array]) -> tuple[Any, Expectation, jax.Array]:
-        tried = carry[2]
+    def halve(carry: tuple[Any, Any, jax.Array, jax.Array]) -> tuple[Any, Any, jax.Array, jax.Array]:
+        tried = carry[3]
         return *attempt(0.5**tried.astype(objective.dtype)), tried + 1
 
     # the first attempt is the loop's too, so that the E-step is compiled once
     start = jax.tree.map(lambda found: jnp.zeros(found.shape, found.dtype), jax.eval_shape(attempt, jnp.ones((), objective.dtype)))
-    return jax.lax.while_loop(wanted, halve, (*start, jnp.zeros((), jnp.int32)))
+    candidate, known, _, tried = jax.lax.while_loop(wanted, halve, (*start, jnp.zeros((), jnp.int32)))
+    return candidate, known, tried

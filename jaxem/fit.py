@@ -80,6 +80,7 @@ def fit(
     given = params is not None
     if is_traced((model, rows, params, stop)) or isinstance(key, jax.core.Tracer):
         return _fit_traced(model, rows, params, key, stop, algorithm, restarts)
+    algorithm.check(model, rows)
     starts = _start(model, rows, key, params, restarts)
     settled = model.settle(params if given else None, rows)
     lanes = _begin(settled, starts, rows, key, algorithm, None)
@@ -146,6 +147,7 @@ def fit_batch(
     for number in range(count):
         one = dataclasses.replace(rows, informative=informative[number], spread=np.where(empty[number], np.nan, 1.0))
         check_informative(one, model.n_states, f"datasets[{number}]")
+    algorithm.check(model, rows)
     if params is None:
         key = _check_start(model, None, key, restarts, jax.tree.map(lambda leaf: leaf[0], rows))
         starts = _start_batch(model, rows, key, restarts)

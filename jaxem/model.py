@@ -28,6 +28,12 @@ from jaxem.layout import WIDE
 Params = Any  # a NamedTuple of arrays
 Statistics = Any  # a NamedTuple of sums over rows
 
+NOT_CONJUGATE = (
+    "{} has no prior under which its posterior is known in closed form. Mixture, Single and HiddenMarkov have, of Gaussian, "
+    "Poisson, Exponential, Bernoulli and Categorical rows and products of them, with a conjugate prior. Take jaxem.nuts, or em() "
+    "for a maximum."
+)
+
 
 class Expectation(NamedTuple):
     """What an E-step returns."""
@@ -163,6 +169,36 @@ class Family(Protocol):
         del params, prior
         raise TypeError(f"{type(self).__name__} has no conjugate prior.")
 
+    # conjugate posteriors (`jaxem.conjugate`): variational Bayes and Gibbs sampling
+
+    def conjugate(self, prior: Any, params: Params) -> Any:
+        """The prior as a tree of `jaxem.conjugate.Distribution`s in the shapes of `params`.
+
+        Raises:
+            TypeError: the prior is none, or not conjugate to what a row is given its state.
+        """
+        del prior, params
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def update(self, distribution: Any, statistics: Statistics) -> Any:
+        """What statistics make of a tree of distributions."""
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def under(self, distribution: Any) -> tuple[Any, Params]:
+        """A family, and params of it, whose log-density of a row is E log p(y | k) under the distribution, and whose `update`
+        takes its statistics: `jaxem.families.expected_family.shifted` for a family that is its own but for a constant."""
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def seen(self, cells: Any) -> jax.Array | None:
+        """(c, d, b) 1 where a cell is observed; None where all are."""
+        return cells.present
+
+    def integrates(self, rows: Rows) -> bool:
+        """Whether statistics average over something that is latent inside a row, such as the cells missing from a full
+        covariance; with states known, they are then not those of complete data."""
+        del rows
+        return False
+
     # what the driver asks
 
     def degenerate(self, params: Params, rows: Rows) -> jax.Array:
@@ -290,6 +326,31 @@ class Model(Protocol):
 
     def log_prior(self, params: Params) -> jax.Array:
         """Log-density of the prior; 0 without one."""
+
+    def conjugate(self, params: Params) -> Any:
+        """The prior as a tree of `jaxem.conjugate.Distribution`s in the shapes of `params`.
+
+        Raises:
+            TypeError, ValueError: no prior, a part without one, or one that is not conjugate.
+        """
+        del params
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def update(self, distribution: Any, statistics: Statistics) -> Any:
+        """What statistics make of a tree of distributions."""
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def under(self, distribution: Any) -> tuple[Any, Any]:
+        """A model and its params whose log-density of a row and its states is that expected under the distributions."""
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
+
+    def of_states(self, params: Any) -> Params:
+        """Params of the model from params whose states are counted, as distributions have them."""
+        return params
+
+    def occupation(self, statistics: Statistics) -> jax.Array:
+        """(K,) expected sums of weights of the rows in each state."""
+        raise TypeError(NOT_CONJUGATE.format(type(self).__name__))
 
     def to_unconstrained(self, params: Params) -> jax.Array:
         """Flat vector of free coordinates."""

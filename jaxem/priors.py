@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxem.conjugate import Betas, Dirichlets, Gammas
+
 
 class NormalInverseWishart(NamedTuple):
     r"""Prior of the mean and covariance of each Gaussian state.
@@ -58,6 +60,10 @@ class GammaPrior(NamedTuple):
         shape = jnp.broadcast_to(self.shape, x.shape)
         return dot_log(shape - 1, x) - (self.rate * x).sum()
 
+    def distribution(self, x: jax.Array) -> Gammas:
+        """For each entry of x."""
+        return Gammas(jnp.broadcast_to(self.shape, x.shape), jnp.broadcast_to(self.rate, x.shape))
+
 
 class BetaPrior(NamedTuple):
     """Beta(a, b) on each probability: density proportional to p^(a - 1) (1 - p)^(b - 1). a = b = 1 is flat."""
@@ -70,11 +76,19 @@ class BetaPrior(NamedTuple):
         a, b = jnp.broadcast_to(self.a, p.shape), jnp.broadcast_to(self.b, p.shape)
         return dot_log(a - 1, p) + dot_log(b - 1, 1 - p)
 
+    def distribution(self, p: jax.Array) -> Betas:
+        """For each entry of p."""
+        return Betas(jnp.broadcast_to(self.a, p.shape), jnp.broadcast_to(self.b, p.shape))
+
 
 class DirichletPrior(NamedTuple):
     """Dirichlet(concentration) on each vector of probabilities. concentration 1 is flat."""
 
     concentration: jax.Array  # () or what broadcasts to the params
+
+    def distribution(self, p: jax.Array) -> Dirichlets:
+        """For each vector along the last axis of p; what has probability 0 is taken as impossible."""
+        return Dirichlets(jnp.where(p > 0, jnp.broadcast_to(self.concentration, p.shape), 0))
 
 
 class MixturePrior(NamedTuple):

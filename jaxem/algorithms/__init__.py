@@ -19,10 +19,12 @@ from jaxem.algorithms.parabolic import parabolic
 from jaxem.algorithms.quasi_newton import quasi_newton
 from jaxem.algorithms.squarem import squarem
 from jaxem.algorithms.variance_reduced_em import variance_reduced_em
+from jaxem.algorithms.variational import VariationalPosterior, variational
 
 __all__ = [
     "Algorithm", "Info", "aitken", "anderson", "ecm", "ecme", "em", "gem", "gradient", "incremental_em",
     "lbfgs", "natural_gradient", "newton", "online_em", "parabolic", "quasi_newton", "squarem", "variance_reduced_em",
+    "VariationalPosterior", "variational",
 ]
 
 

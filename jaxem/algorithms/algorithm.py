@@ -44,6 +44,11 @@ def same(model: Any, detail: Any, order: jax.Array) -> Any:
     return detail
 
 
+def suits(model: Any, data: Any) -> None:
+    """The check of an algorithm that has nothing to look at."""
+    del model, data
+
+
 class Algorithm(NamedTuple):
     """`init(model, params, data, key) -> state`, `step(model, state, data) -> (state, Info)`.
 
@@ -58,3 +63,4 @@ class Algorithm(NamedTuple):
     opening: Callable[[Any, Any], int] = nothing  # (model, params) -> passes that `init` costs
     conclude: Callable[[Any, Any, Any], Conclusion] = last  # (model, state, data) -> what is returned: one pass
     relabel: Callable[[Any, Any, jax.Array], Any] = same  # (model, detail, order) -> the detail with states in that order
+    check: Callable[[Any, Any], None] = suits  # (model, data), concrete: raises for values that do not suit

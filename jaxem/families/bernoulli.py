@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_cells
+from jaxem.conjugate import Betas
 from jaxem.data import Rows
 from jaxem.domains import Unit
+from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.quantiles import Tails, two_valued_tails
@@ -65,6 +67,19 @@ class Bernoulli(ExponentialFamily):
 
     def log_prior(self, params: BernoulliParams, prior: BetaPrior) -> jax.Array:
         return prior.log_density(params.probability)
+
+    def conjugate(self, prior: BetaPrior, params: BernoulliParams) -> BernoulliParams:
+        return BernoulliParams(prior.distribution(params.probability))  # type: ignore[arg-type]
+
+    def update(self, distribution: BernoulliParams, statistics: Totals) -> BernoulliParams:
+        old: Any = distribution.probability
+        ones, zeros = jnp.split(statistics.features, 2, axis=1)
+        return BernoulliParams(Betas(old.a + ones, old.b + zeros))  # type: ignore[arg-type]
+
+    def under(self, distribution: BernoulliParams) -> tuple[Any, Any]:
+        own: Any = distribution.probability
+        one, zero = own.logs()
+        return shifted(self, BernoulliParams(jax.nn.sigmoid(one - zero)), jnp.logaddexp(one, zero))
 
     def flat(self, n_states: int, rows: Rows) -> BernoulliParams:
         return BernoulliParams(jnp.full((n_states, rows.d), 0.5, rows.dtype))

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_categories, is_traced
+from jaxem.conjugate import Dirichlets
 from jaxem.data import Rows, Table
 from jaxem.domains import Simplex
+from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import Cells, ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
 from jaxem.priors import DirichletPrior, dot_log
@@ -127,6 +129,20 @@ class Categorical(ExponentialFamily):
         """Log-density of the Dirichlet priors, up to a constant; categories of probability 0 are taken as absent."""
         p = params.probabilities
         return dot_log(jnp.where(p > 0, jnp.broadcast_to(prior.concentration - 1, p.shape), 0), p)
+
+    def conjugate(self, prior: DirichletPrior, params: CategoricalParams) -> CategoricalParams:
+        return CategoricalParams(prior.distribution(params.probabilities))  # type: ignore[arg-type]
+
+    def update(self, distribution: CategoricalParams, statistics: Totals) -> CategoricalParams:
+        old: Any = distribution.probabilities
+        counts = statistics.features.reshape(old.concentration.shape)
+        return CategoricalParams(Dirichlets(old.concentration + counts))  # type: ignore[arg-type]
+
+    def under(self, distribution: CategoricalParams) -> tuple[Any, Any]:
+        own: Any = distribution.probabilities
+        p = own.expected()
+        total = p.sum(axis=-1)
+        return shifted(self, CategoricalParams(p / total[..., None]), jnp.log(total))
 
     def flat(self, n_states: int, rows: Rows) -> CategoricalParams:
         size: Any = rows.size

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_cells
+from jaxem.conjugate import Gammas
 from jaxem.data import Rows
 from jaxem.domains import Positive
+from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.quantiles import Tails, exponential_tails
 from jaxem.priors import GammaPrior
@@ -68,6 +70,18 @@ class Exponential(ExponentialFamily):
 
     def log_prior(self, params: ExponentialParams, prior: GammaPrior) -> jax.Array:
         return prior.log_density(params.rate)
+
+    def conjugate(self, prior: GammaPrior, params: ExponentialParams) -> ExponentialParams:
+        return ExponentialParams(prior.distribution(params.rate))  # type: ignore[arg-type]
+
+    def update(self, distribution: ExponentialParams, statistics: Totals) -> ExponentialParams:
+        old: Any = distribution.rate
+        total, weight = jnp.split(statistics.features, [old.shape.shape[1]], axis=1)
+        return ExponentialParams(Gammas(old.shape + weight, old.rate + total))  # type: ignore[arg-type]
+
+    def under(self, distribution: ExponentialParams) -> tuple[Any, Any]:
+        own: Any = distribution.rate
+        return shifted(self, ExponentialParams(own.mean()), own.log() - jnp.log(own.mean()))
 
     def degenerate(self, params: ExponentialParams, rows: Rows) -> jax.Array:
         """A state has collapsed onto zeros where its mean is below eps^2 of the column's mean over all rows."""

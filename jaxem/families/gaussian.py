@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, check_weights, is_traced
+from jaxem.conjugate import NormalInverseWisharts
 from jaxem.data import Rows, Table, moments_of
 from jaxem.domains import Positive, PositiveDefinite, Real, cast
 from jaxem.families import interval_gaussian
+from jaxem.families.expected_family import shifted
 from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
@@ -280,6 +282,23 @@ class Gaussian(Family):
             return prior.scale
         diagonal = jnp.diagonal(prior.scale)
         return diagonal if self.covariance == "diagonal" else diagonal.mean()
+
+    # conjugate posterior
+
+    def conjugate(self, prior: NormalInverseWishart, params: GaussianParams) -> NormalInverseWisharts:
+        return NormalInverseWisharts.at(params, self._cellwise, prior._replace(scale=self.prior_scale(prior)))
+
+    def update(self, distribution: NormalInverseWisharts, statistics: Moments) -> NormalInverseWisharts:
+        return distribution.update(*centre(statistics, self.frame))
+
+    def under(self, distribution: NormalInverseWisharts) -> tuple[Any, Any]:
+        return shifted(self, distribution.mean(), distribution.shift())
+
+    def seen(self, cells: Any) -> jax.Array | None:
+        return cells.seen if self.censored else cells.present
+
+    def integrates(self, rows: Rows) -> bool:
+        return self.censored or (rows.has_missing and not self._cellwise)
 
     # the rest
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_cells
+from jaxem.conjugate import Gammas
 from jaxem.domains import NonNegative
+from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.quantiles import Tails, poisson_tails
@@ -68,6 +70,19 @@ class Poisson(ExponentialFamily):
 
     def log_prior(self, params: PoissonParams, prior: GammaPrior) -> jax.Array:
         return prior.log_density(params.rate)
+
+    def conjugate(self, prior: GammaPrior, params: PoissonParams) -> PoissonParams:
+        return PoissonParams(prior.distribution(params.rate))  # type: ignore[arg-type]
+
+    def update(self, distribution: PoissonParams, statistics: Totals) -> PoissonParams:
+        old: Any = distribution.rate
+        total, weight = statistics.features[:, : old.shape.shape[1]], statistics.features[:, old.shape.shape[1] + 1 :]
+        return PoissonParams(Gammas(old.shape + total, old.rate + weight))  # type: ignore[arg-type]
+
+    def under(self, distribution: PoissonParams) -> tuple[Any, Any]:
+        own: Any = distribution.rate
+        rate = jnp.exp(own.log())
+        return shifted(self, PoissonParams(rate), rate - own.mean())
 
     def moments(self, params: PoissonParams) -> tuple[jax.Array, jax.Array]:
         return params.rate, params.rate

@@ -277,6 +277,23 @@ class Product(Family):
         own = self._each(lambda family, p, q: zero if q is None else family.log_prior(p, q), params, self._priors(prior))
         return sum(own.values(), zero)
 
+    def conjugate(self, prior: Any, params: Any) -> dict[str, Any]:
+        given = self._priors(prior)
+        for name, own in given.items():
+            if own is None:
+                raise ValueError(f"prior: group {name!r} has none; give one for each group.")
+        return self._each(lambda family, q, p: family.conjugate(q, p), given, params)
+
+    def update(self, distribution: Any, statistics: Any) -> dict[str, Any]:
+        return self._each(lambda family, q, own: family.update(q, own), distribution, statistics)
+
+    def under(self, distribution: Any) -> tuple[Any, Any]:
+        pairs = self._each(lambda family, q: family.under(q), distribution)
+        return self._with({name: pair[0] for name, pair in pairs.items()}), {name: pair[1] for name, pair in pairs.items()}
+
+    def integrates(self, rows: Rows) -> bool:
+        return any(self._each(lambda family, own: family.integrates(own), self._rows(rows)).values())
+
     # the rest
 
     def degenerate(self, params: Any, rows: Rows) -> jax.Array:

@@ -21,6 +21,7 @@ from jaxem.kernels.chain import Chain
 from jaxem.kernels.recursions import Recursions, check_recursion, keeps_checkpoints, recursions_of, runs_parallel
 from jaxem.kernels.stationary import stationary
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.models.conjugate_models import ConjugateHiddenMarkov
 from jaxem.models.markov_readings import MarkovReadings, StillReadings
 from jaxem.models.stationary_step import maximize_stationary
 from jaxem.priors import dot_log
@@ -56,7 +57,7 @@ class HiddenMarkovPrior(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class HiddenMarkov(MarkovReadings, StillReadings, Model):
+class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
     r"""y_t given z_t as the family says, z a Markov chain: p(z_1) = initial, p(z_t | z_{t-1}) = transition[z_{t-1}, z_t].
 
     E-step: the forward-backward recursions (Baum, Petrie, Soules and Weiss 1970, Ann. Math. Stat. 41:164) in the scaled form

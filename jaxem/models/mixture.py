@@ -18,6 +18,7 @@ from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.domains import Simplex
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.models.conjugate_models import ConjugateMixture
 from jaxem.priors import MixturePrior, dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
@@ -38,7 +39,7 @@ class MixtureStatistics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture(Model):
+class Mixture(ConjugateMixture, Model):
     r"""p(y) = sum_k weights_k p(y | components_k), for any family.
 
     E-step: responsibilities r_ik = weights_k p(y_i | k) / sum_l weights_l p(y_i | l), fused with the family's sums block by

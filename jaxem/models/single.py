@@ -15,12 +15,13 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.models.conjugate_models import ConjugateSingle
 from jaxem.restrict import GIVEN, Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Single(Model):
+class Single(ConjugateSingle, Model):
     """p(y) = p(y | params) for any family; what is latent are the missing cells.
 
     `Single(Gaussian())` on data with holes is the multivariate normal by maximum likelihood under data missing at random.

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import initialize
-from jaxem import run as machine
 from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
 from jaxem.data import Rows, prepare
 from jaxem.domains import cast, check_params
+from jaxem.lanes import (
+    Progress,
+    begin,
+    choose,
+    choose_each,
+    conclude,
+    draw_starts,
+    draw_starts_batch,
+    drive,
+    run_alone,
+    select,
+)
+from jaxem.multi_start import Search, check_search
 from jaxem.result import Fit, Status, Stop
-from jaxem.run import Run
-
-SEGMENT = 16  # steps between two looks at which lanes have finished
-LANE_WORK = 1 << 21  # rows times states that the lanes of one program may hold together, on CPU
-MAX_LANES = 256
-NARROWER = 8  # lanes are compacted to a program narrower by this factor: each width is one compilation
-
-
-class Progress(NamedTuple):
-    """What a progress callback of `fit` is told between segments."""
-
-    finished: int  # lanes that have ended
-    lanes: int  # restarts, or data sets times restarts
-    steps: int  # steps of the lane that is furthest
-    objective: float  # best so far
-    gap: float  # Aitken estimate of what that lane has left to gain
 
 
 def fit(
@@ -43,6 +37,7 @@ def fit(
     params: Any = None,
     key: Any = None,
     restarts: int = 1,
+    search: Search | None = None,
     algorithm: Algorithm | None = None,
     stop: Stop | None = None,
     weights: Any = None,
@@ -57,8 +52,9 @@ def fit(
             the components of the result are in canonical order.
         key: an int seed or a JAX key; needed where starts are random. The same seed gives the same result on a device.
         restarts: number of random starts. The best sound one is returned: a collapsed one only if all collapse.
+        search: how starts are drawn and which go on, in place of `restarts`: see `jaxem.multi_start`.
         algorithm: default `em()`.
-        stop: default `Stop()`.
+        stop: default `Stop()`, for each start.
         weights: (n,) numbers >= 0 in the rows' order, concrete or traced; default those of prepared data, or ones.
         progress: called between segments of steps with a `Progress`; not under tracing.
 
@@ -76,23 +72,27 @@ def fit(
     restarts = check_count(restarts, "restarts")
     rows = prepare(model, data).weigh(weights)
     check_informative(rows, model.n_states)
+    traced = is_traced((model, rows, params, stop)) or isinstance(key, jax.core.Tracer)
+    check_search(search, model, params, key, restarts, traced)
     key = _check_start(model, params, key, restarts, rows)
     given = params is not None
-    if is_traced((model, rows, params, stop)) or isinstance(key, jax.core.Tracer):
+    if traced:
         return _fit_traced(model, rows, params, key, stop, algorithm, restarts)
     algorithm.check(model, rows)
-    starts = _start(model, rows, key, params, restarts)
-    settled = model.settle(params if given else None, rows)
-    lanes = _begin(settled, starts, rows, key, algorithm, None)
-    lanes = _drive(settled, lanes, rows, None, stop, algorithm, progress)
-    fitted = _choose(settled, lanes, not given, algorithm)
+    settled = model.settle(params, rows)
+    if search is None:
+        lanes = begin(settled, draw_starts(model, rows, key, params, restarts), rows, key, algorithm, None)
+        lanes = drive(settled, lanes, rows, None, stop, algorithm, progress)
+    else:
+        lanes = search.explore(settled, rows, key, params, algorithm, stop, progress)
+    fitted = choose(settled, lanes, not given, algorithm)
     again = model.settle(fitted.params, rows)
     finer = again.magnitude(fitted.params, rows) < settled.magnitude(fitted.params, rows)
     if bool(finer) and algorithm.monotone and int(fitted.status) != Status.DEGENERATE:
         # the components became too tight for the kernel that was chosen at the start; go on with the one that rounds less
-        lanes = _begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
-        lanes = _drive(again, lanes, rows, None, stop, algorithm, progress)
-        more = _choose(again, lanes, not given, algorithm)
+        lanes = begin(again, jax.tree.map(lambda leaf: leaf[None], fitted.params), rows, key, algorithm, None)
+        lanes = drive(again, lanes, rows, None, stop, algorithm, progress)
+        more = choose(again, lanes, not given, algorithm)
         fitted = more._replace(
             steps=fitted.steps + more.steps,
             passes=fitted.passes + more.passes,
@@ -150,7 +150,7 @@ def fit_batch(
     algorithm.check(model, rows)
     if params is None:
         key = _check_start(model, None, key, restarts, jax.tree.map(lambda leaf: leaf[0], rows))
-        starts = _start_batch(model, rows, key, restarts)
+        starts = draw_starts_batch(model, rows, key, restarts)
     else:
         if restarts != 1:
             raise ValueError(f"restarts: found {restarts} beside params, which is one start a data set; set restarts=1.")
@@ -164,10 +164,10 @@ def fit_batch(
         key = as_key(0 if key is None else key)
     settled = model.settle(None, rows)
     owner = jnp.repeat(jnp.arange(count), restarts)
-    lanes = _begin(settled, starts, rows, key, algorithm, owner)
-    lanes = _drive(settled, lanes, rows, owner, stop, algorithm, progress)
+    lanes = begin(settled, starts, rows, key, algorithm, owner)
+    lanes = drive(settled, lanes, rows, owner, stop, algorithm, progress)
     grouped = jax.tree.map(lambda leaf: leaf.reshape(count, restarts, *leaf.shape[1:]), lanes)
-    return _choose_each(settled, grouped, params is None, algorithm)
+    return choose_each(settled, grouped, params is None, algorithm)
 
 
 # checks
@@ -200,206 +200,18 @@ def _check_start(model: Any, params: Any, key: Any, restarts: int, rows: Rows) -
     return as_key(0 if key is None else key)
 
 
-# lanes
-
-
-def _drive(
-    model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, stop: Stop, algorithm: Algorithm, progress: Any
-) -> Run:
-    """Advances all lanes to their ends, a few at a time; the ones that finish make room for those that wait."""
-    total = lanes.status.shape[0]
-    widest = min(lane_width(rows, model), 1 << (total - 1).bit_length())
-    while True:
-        status = np.asarray(lanes.status)
-        active = np.flatnonzero(status == Status.RUNNING)
-        if progress is not None:
-            progress(_progress(lanes, status))
-        if active.size == 0:
-            break
-        width = widest
-        while width > 1 and active.size <= width // NARROWER:
-            width = max(1, width // NARROWER)
-        alone = width == 1 and progress is None
-        chosen = np.full(width, total, np.int32)
-        chosen[: min(width, active.size)] = active[:width]
-        limit = jnp.asarray(np.iinfo(np.int32).max if alone else SEGMENT, jnp.int32)
-        lanes = _segment(model, lanes, jnp.asarray(chosen), rows, owner, stop, limit, algorithm)
-    return _conclude(model, lanes, rows, owner, min(widest, total), algorithm)
-
-
-def lane_width(rows: Rows, model: Any) -> int:
-    """How many lanes run side by side: as many as keep the device busy, no more than memory allows."""
-    work = max(1, rows.n * model.n_states)
-    budget = LANE_WORK * (64 if jax.default_backend() != "cpu" else 1)
-    width = max(1, min(MAX_LANES, budget // (8 * work)))
-    return 1 << (width.bit_length() - 1)
-
-
-def _progress(lanes: Run, status: np.ndarray) -> Progress:
-    objective = np.asarray(lanes.objective, np.float64)
-    best = int(np.argmax(np.where(np.isnan(objective), -np.inf, objective)))
-    finished = int((status != Status.RUNNING).sum())
-    return Progress(finished, len(status), int(np.asarray(lanes.steps).max()), float(objective[best]), float(lanes.gap[best]))
-
-
-def _rows_of(rows: Rows, owner: jax.Array | None, lane: jax.Array) -> Rows:
-    return rows if owner is None else jax.tree.map(lambda leaf: leaf[owner[lane]], rows)
-
-
-@partial(jax.jit, static_argnames="algorithm")
-def _segment(
-    model: Any, lanes: Run, chosen: jax.Array, rows: Rows, owner: Any, stop: Stop, limit: jax.Array, algorithm: Algorithm
-) -> Run:
-    """Up to `limit` steps of the chosen lanes; places beyond the last lane are idle."""
-    total = lanes.status.shape[0]
-    safe = jnp.minimum(chosen, total - 1)
-    picked = jax.tree.map(lambda leaf: leaf[safe], lanes)
-    active = chosen < total
-    if chosen.shape[0] == 1:
-        only = jax.tree.map(lambda leaf: leaf[0], picked)
-        one = _run(model, only, _rows_of(rows, owner, safe[0]), stop, limit, algorithm)
-        picked = jax.tree.map(lambda leaf: leaf[None], one)
-    else:
-        own = _rows_of(rows, owner, safe)
-        step = jax.vmap(lambda run, rows: machine.advance(model, run, rows, stop, algorithm), (0, None if owner is None else 0))
-
-        def go(carry: tuple[Run, jax.Array]) -> jax.Array:
-            return (carry[1] < limit) & (active & (carry[0].status == Status.RUNNING)).any()
-
-        def body(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
-            runs, taken = carry
-            running = runs.status == Status.RUNNING
-            moved = step(runs, own)
-            return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(running, new, old), moved, runs), taken + 1
-
-        picked, _ = jax.lax.while_loop(go, body, (picked, jnp.zeros((), jnp.int32)))
-    return jax.tree.map(lambda leaf, new: leaf.at[chosen].set(new, mode="drop"), lanes, picked)
-
-
-def _run(model: Any, run: Run, rows: Rows, stop: Stop, limit: jax.Array, algorithm: Algorithm) -> Run:
-    """One lane to its end, or up to `limit` more steps."""
-
-    def go(carry: tuple[Run, jax.Array]) -> jax.Array:
-        return (carry[0].status == Status.RUNNING) & (carry[1] < limit)
-
-    def body(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
-        return machine.advance(model, carry[0], rows, stop, algorithm), carry[1] + 1
-
-    return jax.lax.while_loop(go, body, (run, jnp.zeros((), jnp.int32)))[0]
-
-
-@partial(jax.jit, static_argnames="algorithm")
-def _begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algorithm, owner: jax.Array | None) -> Run:
-    count = jax.tree.leaves(starts)[0].shape[0]
-    keys = jax.random.split(jax.random.fold_in(key, 1), count)
-
-    def one(start: tuple[Any, jax.Array, jax.Array]) -> Run:
-        params, key, lane = start
-        return machine.begin(model, params, _rows_of(rows, owner, lane), key, algorithm)
-
-    return jax.lax.map(one, (starts, keys, jnp.arange(count)))
-
-
-@partial(jax.jit, static_argnames=("width", "algorithm"))
-def _conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width: int, algorithm: Algorithm) -> Run:
-    def one(lane: tuple[Run, jax.Array]) -> Run:
-        return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]), algorithm)
-
-    each = (lanes, jnp.arange(lanes.status.shape[0]))
-    return jax.lax.map(one, each) if width == 1 else _map(one, each, len(each[1]), width)
-
-
-def _map(visit: Callable[[Any], Any], lanes: Any, count: int, most: int) -> Any:
-    """`visit` on each of `count` lanes, up to `most` side by side. (`lax.map` with a batch size stumbles over empty leaves.)"""
-    batch = _even(count, most)
-    cut = jax.tree.map(lambda leaf: leaf.reshape(count // batch, batch, *leaf.shape[1:]), lanes)
-    out = jax.lax.map(jax.vmap(visit), cut)
-    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), out)
-
-
-def _even(count: int, most: int) -> int:
-    """The largest divisor of count up to `most`: a remainder would be compiled as a second program."""
-    return next(size for size in range(min(count, most), 0, -1) if count % size == 0)
-
-
-# starts and choice
-
-
-@partial(jax.jit, static_argnames="restarts")
-def _start(model: Any, rows: Rows, key: jax.Array, params: Any, restarts: int) -> Any:
-    """Starting params with a leading axis of restarts."""
-    if params is not None:
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype)[None], params)
-    keys = jax.random.split(jax.random.fold_in(key, 0), restarts)
-    ways = jnp.arange(restarts) % initialize.WAYS
-    return _map(lambda start: model.init(start[0], rows, start[1]), (keys, ways), restarts, 16)
-
-
-@partial(jax.jit, static_argnames="restarts")
-def _start_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
-    count = rows.position.shape[0]
-    keys = jax.random.split(jax.random.fold_in(key, 0), count * restarts)
-
-    ways = jnp.tile(jnp.arange(restarts) % initialize.WAYS, count)
-
-    def one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
-        key, owner, way = lane
-        return model.init(key, jax.tree.map(lambda leaf: leaf[owner], rows), way)
-
-    return _map(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), count * restarts, 64)
-
-
-def _select(model: Any, lanes: Run, reorder: bool, algorithm: Algorithm) -> Fit:
-    """The best sound lane; if none is sound, the best of the others."""
-    sound = (lanes.status == Status.CONVERGED) | (lanes.status == Status.MAX_STEPS)
-    worth = jnp.where(jnp.isnan(lanes.objective), -jnp.inf, lanes.objective)
-    best = jnp.argmax(jnp.where(sound.any() & ~sound, -jnp.inf, worth))
-    run = jax.tree.map(lambda leaf: leaf[best], lanes)
-    params, degenerate, detail = run.params, run.degenerate & (run.status == Status.DEGENERATE), run.detail
-    if reorder:
-        order = model.canonical_order(params)
-        params, degenerate = model.canonical(model.relabel(params, order)), degenerate[order]
-        detail = algorithm.relabel(model, detail, order)
-    return Fit(
-        params=params,
-        log_likelihood=run.log_likelihood,
-        objective=run.objective,
-        status=run.status,
-        steps=run.steps,
-        passes=lanes.passes.sum(),
-        history=run.history,
-        history_stride=run.stride,
-        history_passes=run.spent,
-        gap=run.gap,
-        degenerate=degenerate,
-        restart_log_likelihoods=lanes.log_likelihood,
-        restart_statuses=lanes.status,
-        restart_histories=lanes.history,
-        restart_strides=lanes.stride,
-        detail=detail,
-    )
-
-
-_choose = partial(jax.jit, static_argnums=(2, 3))(_select)
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _choose_each(model: Any, grouped: Run, reorder: bool, algorithm: Algorithm) -> Fit:
-    return jax.vmap(lambda lanes: _select(model, lanes, reorder, algorithm))(grouped)
-
-
 def _fit_traced(
     model: Any, rows: Rows, params: Any, key: jax.Array, stop: Stop, algorithm: Algorithm, restarts: int
 ) -> Fit:
     """The same fit where nothing can be looked at: all lanes run until the last has stopped."""
     settled = model.settle(None, rows)
-    starts = _start(settled, rows, key, params, restarts)
-    lanes = _begin(settled, starts, rows, key, algorithm, None)
+    starts = draw_starts(settled, rows, key, params, restarts)
+    lanes = begin(settled, starts, rows, key, algorithm, None)
     limit = jnp.asarray(np.iinfo(np.int32).max, jnp.int32)
     if restarts == 1:
-        run = _run(settled, jax.tree.map(lambda leaf: leaf[0], lanes), rows, stop, limit, algorithm)
+        run = run_alone(settled, jax.tree.map(lambda leaf: leaf[0], lanes), rows, stop, limit, algorithm)
         lanes = jax.tree.map(lambda leaf: leaf[None], run)
     else:
-        lanes = jax.vmap(lambda run: _run(settled, run, rows, stop, limit, algorithm))(lanes)
-    lanes = _conclude(settled, lanes, rows, None, 1, algorithm)
-    return _select(settled, lanes, params is None, algorithm)
+        lanes = jax.vmap(lambda run: run_alone(settled, run, rows, stop, limit, algorithm))(lanes)
+    lanes = conclude(settled, lanes, rows, None, 1, algorithm)
+    return select(settled, lanes, params is None, algorithm)

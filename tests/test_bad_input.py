@@ -94,7 +94,7 @@ def test_message(name, monkeypatch):
 
 
 def test_nothing_compiles_before_the_error():
-    segment = jaxem.fit.__globals__["_segment"]
+    segment = jaxem.lanes.segment
     before = segment._cache_size()
     with pytest.raises(ValueError, match="weights"):
         fit(np.random.default_rng(0).normal(size=(33, 5)), weights=np.zeros(33))

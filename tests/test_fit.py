@@ -155,7 +155,7 @@ def test_batch_with_weights_and_restarts():
 
 
 def test_batch_compiles_once_for_many_sets():
-    segment = jaxem.fit.__globals__["_segment"]
+    segment = jaxem.lanes.segment
     sets = [simulate(50 + i, seed=i, holes=0) for i in range(12)]
     jaxem.fit_batch(MODEL, sets, key=0)
     before = segment._cache_size()

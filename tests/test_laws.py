@@ -180,7 +180,7 @@ def test_stable_types(row, dtype):
     fit = jaxem.fit(row.model, data, params=params, stop=Stop(tolerance=1e-3, max_steps=5))
     chex.assert_trees_all_equal_shapes_and_dtypes(fit.params, params)
     module = sys.modules[type(row.model).__module__]
-    counters = (module._e_step, module._log_likelihood, jaxem.fit.__globals__["_segment"], jaxem.fit.__globals__["_conclude"])
+    counters = (module._e_step, module._log_likelihood, jaxem.lanes.segment, jaxem.lanes.conclude)
     before = [f._cache_size() for f in counters]
     moved = bound(row.model, np.asarray(u) * np.asarray(1.01, dtype), params)
     row.model.e_step(moved, data.weigh(row.weights(dtype)))

@@ -1,0 +1,183 @@
+"""Where a fit starts and which starts go on: strategies of global search, given to `fit(..., search=...)`.
+
+The likelihood of most latent-variable models has many maxima. Plain restarts spend the same on a start that will end low as on one
+that will end high. These strategies look at how far the starts have come and drop those behind, begin with a map that
+wanders, or move a fit that has ended out of its maximum. All work on lanes of the driver's program, count every pass of every lane,
+and give the same result for the same key.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.algorithms.algorithm import Algorithm
+from jaxem.checks import check_count
+from jaxem.data import Rows
+from jaxem.lanes import advance, begin, draw_starts, drive, put, take, widest_for
+from jaxem.result import Status, Stop
+from jaxem.run import Run
+
+SOUND = (Status.RUNNING, Status.CONVERGED, Status.MAX_STEPS)
+
+
+class Search(NamedTuple):
+    """A strategy: what `short_runs`, `successive_halving` and the others return.
+
+    `explore(model, rows, key, params, algorithm, stop, progress)` runs on the host and returns all its lanes: those that went
+    to their end, and those that were dropped, which are left RUNNING, or as they had ended.
+    """
+
+    explore: Callable[..., Run]
+    check: Callable[[Any, Any], None]  # (model, params): raises where the strategy does not suit, before anything compiles
+
+
+def short_runs(starts: int = 50, steps: int = 5, keep: int | float = 1, algorithm: Algorithm | None = None) -> Search:
+    """Many short runs, of which the best go on to their end (emEM; Biernacki, Celeux and Govaert 2003, CSDA 41:561).
+
+    Args:
+        starts: number of random starts.
+        steps: length of the short runs, in steps.
+        keep: how many go on: a whole number, or a share below 1.
+        algorithm: of the short runs, for instance `stochastic_em()`; by default that of the fit. Another one hands its params over.
+
+    Costs `starts` x `steps` passes and what the runs that go on need.
+
+    Raises:
+        TypeError, ValueError: at the call, what is no such number. In `fit`: a start given by params=, or restarts= beside it.
+    """
+    return successive_halving(starts, (steps,), keep, algorithm)
+
+
+def successive_halving(
+    starts: int = 64, rungs: Sequence[int] = (5, 10, 20), keep: int | float = 1 / 2, algorithm: Algorithm | None = None
+) -> Search:
+    """Starts that run side by side; after each rung those behind are dropped, and what is left goes on to its end.
+
+    Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016) of short EM runs. Starts are ranked by the
+    objective they have reached; one that is not a number or has collapsed comes last.
+
+    Args:
+        starts: number of random starts.
+        rungs: steps of the first rung, of the second, ...
+        keep: share that stays after each rung, or a whole number that stays after each.
+        algorithm: of the rungs; by default that of the fit. Another one hands its params over after the last rung.
+
+    Costs `starts` x (rungs[0] + keep rungs[1] + ...) passes and what those left need.
+
+    Raises:
+        TypeError, ValueError: at the call, what is no such number. In `fit`: a start given by params=, or restarts= beside it.
+    """
+    starts = check_count(starts, "starts")
+    lengths = tuple(check_count(steps, "rungs") for steps in _listed(rungs))
+    _check_keep(keep, starts)
+    if algorithm is not None and not isinstance(algorithm, Algorithm):
+        raise TypeError(f"algorithm: found {type(algorithm).__name__}; give an Algorithm, for instance em() (called).")
+    return Search(partial(_explore, starts, lengths, keep, algorithm), _draws_its_own)
+
+
+def check_search(search: Any, model: Any, params: Any, key: Any, restarts: int, traced: bool) -> None:
+    """Raises where `fit` cannot take this search, before anything compiles."""
+    if search is None:
+        return
+    if not isinstance(search, Search):
+        found = getattr(search, "__name__", type(search).__name__)
+        raise TypeError(f"search: found {found}; give a strategy of jaxem.multi_start, for instance short_runs() (called).")
+    if restarts != 1:
+        raise ValueError(f"restarts: found {restarts} beside search, which has its own number of starts; leave one of them out.")
+    if traced:
+        raise ValueError("search: starts are chosen by what they have reached, which cannot be looked at under jit or vmap.")
+    search.check(model, params)
+    if key is None and params is None:
+        raise ValueError("key: a search draws its starts at random; give an int seed or a JAX key.")
+
+
+# starts that are dropped on the way
+
+
+def _explore(
+    starts: int,
+    rungs: tuple[int, ...],
+    keep: int | float,
+    scout: Algorithm | None,
+    model: Any,
+    rows: Rows,
+    key: jax.Array,
+    params: Any,
+    algorithm: Algorithm,
+    stop: Stop,
+    progress: Any,
+) -> Run:
+    first = algorithm if scout is None else scout
+    lanes = begin(model, draw_starts(model, rows, key, params, starts), rows, key, first, None)
+    alive, behind, widest = np.arange(starts), np.arange(0), widest_for(rows, model, starts)
+    for steps in rungs:
+        lanes = advance(model, lanes, rows, stop, first, alive, steps, widest)
+        ranked = alive[np.argsort(-worth(lanes)[alive], kind="stable")]
+        alive, dropped = np.split(ranked, [_kept(keep, len(alive))])
+        behind = np.concatenate([dropped, behind])
+    ended = lanes
+    while True:
+        going = take(lanes, jnp.asarray(alive))
+        if scout is not None:
+            going = hand_over(model, going, rows, key, algorithm)
+        going = drive(model, going, rows, None, stop, algorithm, progress)
+        ended = put(ended, jnp.asarray(alive), going)
+        if np.isfinite(worth(going)).any() or not len(behind):
+            return ended
+        alive, behind = np.split(behind, [len(alive)])  # all that went on have failed: the next best take their place
+
+
+def hand_over(model: Any, lanes: Run, rows: Rows, key: jax.Array, algorithm: Algorithm) -> Run:
+    """Lanes of one algorithm begun anew by another where they are; their passes stay counted."""
+    begun = begin(model, _points(lanes), rows, jax.random.fold_in(key, 2), algorithm, None)
+    return begun._replace(passes=begun.passes + lanes.passes)
+
+
+@jax.jit
+def _points(lanes: Run) -> Any:
+    """The newest params of each lane; the last good ones where it has failed."""
+    sound = jnp.isin(lanes.status, jnp.asarray(SOUND))
+    return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(sound, new, old), lanes.state.params, lanes.params)
+
+
+def worth(lanes: Run) -> np.ndarray:
+    """What lanes are ranked by: the objective, and -inf for those that are not numbers or have collapsed."""
+    objective = np.asarray(lanes.objective, np.float64)
+    return np.where(np.isin(np.asarray(lanes.status), SOUND) & ~np.isnan(objective), objective, -np.inf)
+
+
+# checks
+
+
+def _draws_its_own(model: Any, params: Any) -> None:
+    del model
+    if params is not None:
+        raise ValueError("params: is one start, and this search draws its own; drop params=, or leave out search=.")
+
+
+def _listed(rungs: Any) -> tuple[Any, ...]:
+    if isinstance(rungs, (str, bytes)) or not hasattr(rungs, "__iter__"):
+        raise TypeError(f"rungs: found {rungs!r}; give the steps of each rung, for instance (5, 10, 20).")
+    listed = tuple(rungs)
+    if not listed:
+        raise ValueError("rungs: is empty; give the steps of each rung, for instance (5, 10, 20).")
+    return listed
+
+
+def _check_keep(keep: Any, starts: int) -> None:
+    whole = isinstance(keep, numbers.Integral)
+    if isinstance(keep, bool) or not (whole or isinstance(keep, (float, np.floating))):
+        raise TypeError(f"keep: found {keep!r}; give a share between 0 and 1, or a whole number of starts.")
+    if not (1 <= keep <= starts if whole else 0 < keep < 1):
+        raise ValueError(f"keep: found {keep}; give a share between 0 and 1, or a whole number from 1 to starts={starts}.")
+
+
+def _kept(keep: int | float, count: int) -> int:
+    return min(int(keep), count) if keep >= 1 else max(1, round(keep * count))

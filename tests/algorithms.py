@@ -9,15 +9,21 @@ import optax
 from jaxem import (
     aitken,
     anderson,
+    ecm,
+    ecme,
     em,
+    gem,
     incremental_em,
     lbfgs,
+    natural_gradient,
     newton,
     online_em,
+    parabolic,
     quasi_newton,
     squarem,
     variance_reduced_em,
 )  # fmt: skip
+from jaxem.restrict import paths_of
 
 
 def never(model: Any) -> str | None:

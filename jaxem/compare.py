@@ -82,7 +82,8 @@ class Comparison:
         slack = 1e-6 * (1 + abs(trial.objective))
         if abs(float(trial.fit.objective) - trial.objective) > slack:
             values, spent = values[:0], spent[:0]
-        values, spent = np.append(values, trial.objective), np.append(spent, end)
+        before = spent < end  # the end itself stands in the history where it was sound
+        values, spent = np.append(values[before], trial.objective), np.append(spent[before], end)
         return Path(spent, spent / max(end, 1) * trial.seconds, self.best - values)
 
     def records(self) -> list[dict[str, Any]]:

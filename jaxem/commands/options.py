@@ -1,0 +1,109 @@
+"""Options that commands share: which columns, which model, and how texts become values."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxem import catalogue
+from jaxem.catalogue import DISTRIBUTIONS, MODELS, ROTATIONS
+from jaxem.families.gaussian import COVARIANCES
+from jaxem.result import Stop
+
+
+def add_case(parser: argparse.ArgumentParser) -> None:
+    """The file, its columns and the model."""
+    add = parser.add_argument
+    add("data", type=Path, help="CSV (with a header) or Parquet file")
+    add("--model", choices=MODELS, metavar="NAME", default="gaussian-mixture", help="see jaxem models (default: %(default)s)")
+    add = parser.add_argument_group("columns").add_argument
+    add("--columns", type=names, metavar="A,B", help="columns to fit (default: all that no other option names)")
+    add("--response", metavar="COLUMN", help="response of a regression")
+    add("--covariates", type=names, metavar="A,B", help="covariates; text becomes indicators of its labels (default: all others)")
+    add("--gate", type=names, metavar="A,B", help="covariates of the shares of a mixture of experts, or of transitions")
+    add("--offset", metavar="COLUMN", help="known part of the linear predictor")
+    add("--time", metavar="COLUMN", help="times until an event")
+    add("--event", metavar="COLUMN", help="1 where the event was seen, 0 where the time is censored (default: all seen)")
+    add("--lower-column", metavar="COLUMN", help="lower ends of interval-censored times; empty is none")
+    add("--upper-column", metavar="COLUMN", help="upper ends; empty or inf is none")
+    add("--entry", metavar="COLUMN", help="times of late entry (left truncation)")
+    add("--sequence-column", metavar="COLUMN", help="which sequence a row belongs to, in a model of time (default: all to one)")
+    add("--time-column", metavar="COLUMN", help="numbers that order the rows of a sequence (default: as they stand)")
+    add("--weights", metavar="COLUMN", help="row weights, each >= 0; in a model of time one value a sequence")
+    add = parser.add_argument_group("model").add_argument
+    add("--components", type=whole(1), metavar="K", help="number of components; needed for a mixture")
+    add("--family", metavar="NAME", help="what a row looks like given its component")
+    add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
+    add("--factors", type=whole(1), metavar="Q", help="number of factors")
+    add("--regimes", type=whole(1), metavar="K", help="number of regimes of a switching autoregression")
+    add("--order", type=whole(1), metavar="P", help="number of lags of an autoregression")
+    add("--switching", type=names, metavar="A,B", help="what each regime has: mean, coefficients, variance (default: mean)")
+    add("--parametrisation", choices=("mean", "intercept"), help="of a switching autoregression (default: mean)")
+    add("--states", type=whole(1), metavar="N", help="number of hidden states of a model of time")
+    add("--initial", choices=("free", "stationary"), help="distribution of first hidden states (default: free)")
+    add("--covariance-of", type=whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
+    add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
+    add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
+    add("--left", type=limit, metavar="L", help="lower limit of the response (default: 0 where --right is not given)")
+    add("--right", type=limit, metavar="R", help="upper limit of the response")
+    add("--no-intercept", action="store_true", default=None, help="the regression has no intercept")
+    add("--option", type=setting, action="append", metavar="NAME=VALUE", help="any other setting of the family; repeatable")
+    add("--prior", choices=("weak",), help="a weak prior, under which no Gaussian component can collapse")
+
+
+def add_stop(add: Callable[..., Any], max_steps: int) -> None:
+    """When a fit ends, and the seed of what is random."""
+    add("--seed", type=whole(0), default=0, help="default: %(default)s")
+    add("--max-steps", type=whole(1), default=max_steps, metavar="N", help="default: %(default)s")
+    add("--tolerance", type=tolerance, default=Stop().tolerance, metavar="T", help="estimated gain left (default: %(default)s)")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Whole numbers from `least`."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) < 2**31):
+            raise argparse.ArgumentTypeError(f"found {text!r}; give a whole number from {least} to {2**31 - 1}")
+        return int(text)
+
+    return parse
+
+
+def tolerance(text: str) -> float:
+    """A number >= 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0 <= value < np.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; give a number >= 0")
+    return value
+
+
+def limit(text: str) -> float:
+    """Any finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {text!r}; give a number")
+    return value
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise argparse.ArgumentTypeError(f"found {text!r}; give NAME=VALUE")
+    return name.strip().replace("-", "_"), catalogue.value_of(value.strip())
+
+
+def names(text: str) -> list[str]:
+    """Names between commas; quotes keep a comma within a name."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]

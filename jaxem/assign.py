@@ -110,3 +110,8 @@ def assign_paths(how: Assign, recursions: Any, links: Any, rows: Rows) -> tuple[
             path = recursions.draw(uniforms(how.key, rows.lanes.slot, log_norm.dtype), links)
         found = links.along(path, weights)
     return found, weighted_sum(log_norm, weights), weighted_sum(attained, weights)
+
+
+def passes_of(model: Any) -> int:
+    """E-step equivalents of an assignment by `Soft` or `Hardest`: over a chain the log-likelihood takes a recursion of its own."""
+    return 2 if model.draws and getattr(model, "sequential", False) else 1

@@ -9,18 +9,23 @@ import optax
 from jaxem import (
     aitken,
     anderson,
+    annealed_em,
+    classification_em,
     ecm,
     ecme,
     em,
     gem,
     incremental_em,
     lbfgs,
+    monte_carlo_em,
     natural_gradient,
     newton,
     online_em,
     parabolic,
     quasi_newton,
+    saem,
     squarem,
+    stochastic_em,
     variance_reduced_em,
 )  # fmt: skip
 from jaxem.restrict import paths_of
@@ -72,4 +77,9 @@ TABLE = [
     Entry("online_em", online_em(), "mean", unless_closed),
     Entry("incremental_em", incremental_em(6), "monotone", unless_closed),
     Entry("variance_reduced_em", variance_reduced_em(6), "mean", unless_closed),
+    Entry("stochastic_em", stochastic_em(burn_in=4), "mean"),
+    Entry("classification_em", classification_em(), "monotone"),
+    Entry("annealed_em", annealed_em((0.5, 1.0), 3), "mean"),
+    Entry("saem", saem(burn_in=4), "mean", unless_closed),
+    Entry("monte_carlo_em", monte_carlo_em(8, most=24), "mean", steps=4),
 ]

@@ -101,9 +101,10 @@ class Family(Protocol):
         del params, rows
         return self
 
-    def localize(self, params: Params, rows: Rows) -> Any:
-        """The family with statistics taken in coordinates in which sums at `params` keep their digits."""
-        del params, rows
+    def localize(self, params: Params, rows: Rows, shared: bool = False) -> Any:
+        """The family with statistics taken in coordinates in which sums at `params` keep their digits; with `shared`, in
+        coordinates in which sums at any params can be added up."""
+        del params, rows, shared
         return self
 
     def bind(self, params: Params, mask: jax.Array, origin: Any) -> Any:
@@ -273,8 +274,9 @@ class Model(Protocol):
     def settle(self, params: Params, data: Rows) -> Model:
         """The same model with choices that depend on the data made."""
 
-    def localize(self, params: Params, data: Rows) -> Model:
-        """The same model with statistics taken in coordinates in which sums at `params` keep their digits."""
+    def localize(self, params: Params, data: Rows, shared: bool = False) -> Model:
+        """The same model with statistics taken in coordinates in which sums at `params` keep their digits; with `shared`, in
+        coordinates in which sums at any params can be added up."""
 
     def e_step(self, params: Params, data: Any) -> Expectation:
         """Expected sufficient statistics and log-likelihood at `params`."""

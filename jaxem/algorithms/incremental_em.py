@@ -56,7 +56,7 @@ def _init(n_blocks: int, model: Any, params: Any, data: Any, key: jax.Array) -> 
     del key
     check_mixable(model, "incremental_em")
     count = parts.check_parts(data, n_blocks, "n_blocks")
-    local = model.localize(params, data)
+    local = model.localize(params, data, shared=True)
 
     def one(index: jax.Array) -> tuple[Any, jax.Array]:
         return _look(local, params, parts.part(data, index, count))
@@ -82,7 +82,7 @@ def total(statistics: Any) -> Any:
 
 
 def _step(n_blocks: int, model: Any, state: IncrementalState, data: Any) -> tuple[IncrementalState, Info]:
-    local = model.localize(state.anchor, data)
+    local = model.localize(state.anchor, data, shared=True)
     bound = free_energy(local, state).astype(data.dtype)
     whole = total(state.statistics)
 

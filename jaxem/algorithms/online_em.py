@@ -94,7 +94,7 @@ def batches_of(size: int | None, model: Any, data: Any) -> int:
 def _init(settings: _Settings, model: Any, params: Any, data: Any, key: jax.Array) -> OnlineState:
     check_mixable(model, "online_em")
     count = batches_of(settings.batch_size, model, data)
-    local = model.localize(params, data)
+    local = model.localize(params, data, shared=True)
     found = jax.eval_shape(lambda: local.e_step(params, parts.part(data, 0, count)))
     u = model.to_unconstrained(params)
     return OnlineState(params, zeros_of(found.statistics), u, jnp.zeros((), jnp.int32), key, params)
@@ -102,7 +102,7 @@ def _init(settings: _Settings, model: Any, params: Any, data: Any, key: jax.Arra
 
 def _step(settings: _Settings, model: Any, state: OnlineState, data: Any) -> tuple[OnlineState, Info]:
     count = batches_of(settings.batch_size, model, data)
-    local = model.localize(state.anchor, data)
+    local = model.localize(state.anchor, data, shared=True)
     whole = parts.weight(data)
     wait = min(max(1, -(-ROWS_PER_PARAMETER * model.n_parameters(data) * count // data.n)), max(1, count // 2))
     key, own = jax.random.split(state.key)

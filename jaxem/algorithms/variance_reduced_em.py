@@ -68,7 +68,7 @@ def _init(settings: _Settings, model: Any, params: Any, data: Any, key: jax.Arra
 
 def _step(settings: _Settings, model: Any, state: VarianceReducedState, data: Any) -> tuple[VarianceReducedState, Info]:
     count, gain = settings.n_blocks, settings.gain
-    local = model.localize(state.params, data)
+    local = model.localize(state.params, data, shared=True)
     key, own = jax.random.split(state.key)
 
     def look(index: jax.Array) -> tuple[Any, jax.Array]:

@@ -49,8 +49,8 @@ class ExpectedFamily:
     def settle(self, params: ExpectedParams | None, rows: Rows) -> ExpectedFamily:
         return ExpectedFamily(self.family.settle(None if params is None else params.params, rows))
 
-    def localize(self, params: ExpectedParams, rows: Rows) -> ExpectedFamily:
-        return ExpectedFamily(self.family.localize(params.params, rows))
+    def localize(self, params: ExpectedParams, rows: Rows, shared: bool = False) -> ExpectedFamily:
+        return ExpectedFamily(self.family.localize(params.params, rows, shared))
 
     def bind(self, params: ExpectedParams, mask: jax.Array, origin: Any) -> ExpectedBound:
         own = self.family.bind(params.params, mask, origin)

@@ -110,8 +110,8 @@ class FactorGaussian(Family):
         dense = None if params is None else self.dense(params)
         return dataclasses.replace(self, gaussian=self.gaussian.settle(dense, rows))
 
-    def localize(self, params: Any, rows: Rows) -> FactorGaussian:
-        return dataclasses.replace(self, gaussian=self.gaussian.localize(self.dense(params), rows))
+    def localize(self, params: Any, rows: Rows, shared: bool = False) -> FactorGaussian:
+        return dataclasses.replace(self, gaussian=self.gaussian.localize(self.dense(params), rows, shared))
 
     def bind(self, params: Any, mask: jax.Array, origin: jax.Array) -> Any:
         return self.gaussian.bind(self.dense(params), mask, origin)

@@ -145,9 +145,9 @@ class Gaussian(Family):
             kernel = "quadratic" if error < GUARD else "whitened"
         return dataclasses.replace(self, kernel=kernel)
 
-    def localize(self, params: GaussianParams, rows: Rows) -> Gaussian:
+    def localize(self, params: GaussianParams, rows: Rows, shared: bool = False) -> Gaussian:
         settled = self.settle(params, rows)
-        if settled.kernel == "quadratic":
+        if shared or settled.kernel == "quadratic":
             frame = Frame(rows.origin, None)
         elif self._cellwise:
             frame = Frame(params.mean, jnp.sqrt(self._spread(params)))

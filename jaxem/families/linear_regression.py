@@ -69,7 +69,8 @@ class LeastSquares(RegressionFamily):
 
     # E-step
 
-    def localize(self, params: Any, rows: Rows) -> Any:
+    def localize(self, params: Any, rows: Rows, shared: bool = False) -> Any:
+        del shared  # sums are moved to the frame from wherever they were taken
         return dataclasses.replace(self, frame=RegressionFrame(rows.origin, self.working(params, rows.origin)))  # type: ignore[type-var]
 
     def bind(self, params: Any, mask: jax.Array, origin: Design) -> Any:

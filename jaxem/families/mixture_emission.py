@@ -126,8 +126,8 @@ class MixtureEmission(Family):
         inner = None if params is None else self._flat(params.components)
         return dataclasses.replace(self, family=self.family.settle(inner, rows))
 
-    def localize(self, params: MixtureEmissionParams, rows: Rows) -> Any:
-        return dataclasses.replace(self, family=self.family.localize(self._flat(params.components), rows))
+    def localize(self, params: MixtureEmissionParams, rows: Rows, shared: bool = False) -> Any:
+        return dataclasses.replace(self, family=self.family.localize(self._flat(params.components), rows, shared))
 
     # E-step
 

@@ -214,8 +214,8 @@ class Product(Family):
         chosen = dict.fromkeys(self.families) if params is None else params
         return self._with(self._each(lambda family, p, own: family.settle(p, own), chosen, self._rows(rows)))
 
-    def localize(self, params: Any, rows: Rows) -> Product:
-        return self._with(self._each(lambda family, p, own: family.localize(p, own), params, self._rows(rows)))
+    def localize(self, params: Any, rows: Rows, shared: bool = False) -> Product:
+        return self._with(self._each(lambda family, p, own: family.localize(p, own, shared), params, self._rows(rows)))
 
     # E-step
 

@@ -118,8 +118,9 @@ class StudentT(Family):
 
     # E-step
 
-    def localize(self, params: StudentTParams, rows: Rows) -> StudentT:
-        return dataclasses.replace(self, frame=Frame(params.mean, cholesky(self._matrices(params))))
+    def localize(self, params: StudentTParams, rows: Rows, shared: bool = False) -> StudentT:
+        frame = Frame(rows.origin, None) if shared else Frame(params.mean, cholesky(self._matrices(params)))
+        return dataclasses.replace(self, frame=frame)
 
     def _matrices(self, params: StudentTParams) -> jax.Array:
         """Scale matrices (K, d, d)."""

@@ -155,8 +155,8 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, data))
 
-    def localize(self, params: HiddenMarkovParams, data: Rows) -> HiddenMarkov:
-        return dataclasses.replace(self, family=self.family.localize(params.emissions, data))
+    def localize(self, params: HiddenMarkovParams, data: Rows, shared: bool = False) -> HiddenMarkov:
+        return dataclasses.replace(self, family=self.family.localize(params.emissions, data, shared))
 
     @property
     def _recursions(self) -> Recursions:

@@ -151,8 +151,8 @@ class HiddenSemiMarkov(PathReadings, Model):
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, data))
 
-    def localize(self, params: HiddenSemiMarkovParams, data: Rows) -> HiddenSemiMarkov:
-        return dataclasses.replace(self, family=self.family.localize(params.emissions, data))
+    def localize(self, params: HiddenSemiMarkovParams, data: Rows, shared: bool = False) -> HiddenSemiMarkov:
+        return dataclasses.replace(self, family=self.family.localize(params.emissions, data, shared))
 
     def _links(self, params: HiddenSemiMarkovParams, rows: Rows) -> DurationChain:
         """What the recursions run over."""

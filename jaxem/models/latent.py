@@ -176,7 +176,8 @@ class Latent(Model):
         del params, data
         return self
 
-    def localize(self, params: Any, data: Rows) -> Latent:
+    def localize(self, params: Any, data: Rows, shared: bool = False) -> Latent:
+        del shared  # declared statistics have no coordinates, and others cannot be added up
         (start, fixed, _), static = self._flatten()
         vector = working(self.domains, spaces.cast(params, data.dtype))
         return self._unflatten(static, (start, fixed, jnp.where(jnp.isfinite(vector), vector, 0)))

@@ -181,9 +181,9 @@ class MarkovSwitching(PathReadings, Model):
         del params, data
         return self
 
-    def localize(self, params: Any, data: Rows) -> MarkovSwitching:
+    def localize(self, params: Any, data: Rows, shared: bool = False) -> MarkovSwitching:
         """Statistics are taken from the mean of the data."""
-        del params
+        del params, shared
         return dataclasses.replace(self, frame=data.origin[0])
 
     @property

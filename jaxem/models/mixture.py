@@ -124,8 +124,8 @@ class Mixture(ConjugateMixture, Model):
         components = None if params is None else params.components
         return dataclasses.replace(self, family=self.family.settle(components, data))
 
-    def localize(self, params: MixtureParams, data: Rows) -> Mixture:
-        return dataclasses.replace(self, family=self.family.localize(params.components, data))
+    def localize(self, params: MixtureParams, data: Rows, shared: bool = False) -> Mixture:
+        return dataclasses.replace(self, family=self.family.localize(params.components, data, shared))
 
     # EM
 

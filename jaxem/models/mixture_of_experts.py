@@ -128,10 +128,10 @@ class MixtureOfExperts(Model):
         components = None if params is None else params.components
         return dataclasses.replace(self, family=self.family.settle(components, own(data)))
 
-    def localize(self, params: MixtureOfExpertsParams, data: Rows) -> MixtureOfExperts:
+    def localize(self, params: MixtureOfExpertsParams, data: Rows, shared: bool = False) -> MixtureOfExperts:
         settled = self.settle(params, data)
         frame = GateFrame(data.gate_origin, move_gate(params.gate, data.gate_origin))
-        return dataclasses.replace(settled, family=settled.family.localize(params.components, own(data)), frame=frame)
+        return dataclasses.replace(settled, family=settled.family.localize(params.components, own(data), shared), frame=frame)
 
     # EM
 

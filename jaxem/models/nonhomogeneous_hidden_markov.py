@@ -151,10 +151,10 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, own(data)))
 
-    def localize(self, params: NonhomogeneousParams, data: Rows) -> NonhomogeneousHiddenMarkov:
+    def localize(self, params: NonhomogeneousParams, data: Rows, shared: bool = False) -> NonhomogeneousHiddenMarkov:
         settled = self.settle(params, data)
         frame = GateFrame(data.gate_origin, jax.vmap(move_gate, (0, None))(params.gate, data.gate_origin))
-        return dataclasses.replace(settled, family=settled.family.localize(params.emissions, own(data)), frame=frame)
+        return dataclasses.replace(settled, family=settled.family.localize(params.emissions, own(data), shared), frame=frame)
 
     # EM
 

@@ -84,8 +84,8 @@ class Single(ConjugateSingle, Model):
         states = None if params is None else self._states(params)
         return dataclasses.replace(self, family=self.family.settle(states, data))
 
-    def localize(self, params: Any, data: Rows) -> Single:
-        return dataclasses.replace(self, family=self.family.localize(self._states(params), data))
+    def localize(self, params: Any, data: Rows, shared: bool = False) -> Single:
+        return dataclasses.replace(self, family=self.family.localize(self._states(params), data, shared))
 
     def _states(self, params: Any) -> Any:
         return domains.add_state_axis(self.domains, params)

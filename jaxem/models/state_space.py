@@ -229,8 +229,9 @@ class StateSpace(StateSpaceReadings, Model):
         accelerator = jax.default_backend() != "cpu"
         return dataclasses.replace(self, parallel=bool(steps >= (256 if accelerator else PARALLEL) and lanes * 64 <= steps))
 
-    def localize(self, params: StateSpaceParams, data: Rows) -> StateSpace:
-        """Statistics are then taken of the noises at `params`, which keep their digits."""
+    def localize(self, params: StateSpaceParams, data: Rows, shared: bool = False) -> StateSpace:
+        """Statistics are then taken of the noises at `params`, which keep their digits; wherever they were taken."""
+        del shared
         return dataclasses.replace(self, anchor=domains.cast(params, data.dtype))
 
     # EM

@@ -200,6 +200,18 @@ class Family(Protocol):
         del rows
         return False
 
+    def drawing(self, key: jax.Array) -> Any:
+        """The family with what `integrates` speaks of drawn; it reads rows by `jaxem.families.drawn_cells.numbered`.
+
+        Raises:
+            TypeError: the family cannot draw it.
+        """
+        del key
+        raise TypeError(
+            f"{type(self).__name__} averages over cells that are missing or censored, and does not draw them; take variational() "
+            "or jaxem.nuts, or for missing cells diagonal covariances."
+        )
+
     # what the driver asks
 
     def degenerate(self, params: Params, rows: Rows) -> jax.Array:
@@ -282,9 +294,9 @@ class Model(Protocol):
         """Expected sufficient statistics and log-likelihood at `params`."""
 
     @property
-    def draws(self) -> bool:
-        """Whether there is anything that `sample_statistics` draws."""
-        return self.n_states > 1
+    def draws(self) -> int:
+        """How many independent draws of what is latent `sample_statistics` averages over: 1, or 0 with nothing to draw."""
+        return int(self.n_states > 1)
 
     def assign(self, how: Assign, params: Params, data: Any) -> Assigned:
         """Statistics with the discrete states assigned as `jaxem.assign` says, instead of averaged by their posterior.

@@ -14,6 +14,7 @@ from jaxem.conjugate import NormalInverseWisharts
 from jaxem.data import Rows, Table, moments_of
 from jaxem.domains import Positive, PositiveDefinite, Real, cast
 from jaxem.families import interval_gaussian
+from jaxem.families.drawn_cells import DrawnCells
 from jaxem.families.expected_family import shifted
 from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
@@ -299,6 +300,9 @@ class Gaussian(Family):
 
     def integrates(self, rows: Rows) -> bool:
         return self.censored or (rows.has_missing and not self._cellwise)
+
+    def drawing(self, key: jax.Array) -> Any:
+        return super().drawing(key) if self.censored else DrawnCells(self, key)
 
     # the rest
 

@@ -17,6 +17,7 @@ from jaxem.data import Rows
 from jaxem.result import Fit, Status, Stop
 from jaxem.run import Run
 
+SOUND = (Status.RUNNING, Status.CONVERGED, Status.MAX_STEPS)
 SEGMENT = 16  # steps between two looks at which lanes have finished
 LANE_WORK = 1 << 21  # rows times states that the lanes of one program may hold together, on CPU
 MAX_LANES = 256
@@ -191,6 +192,21 @@ def put(lanes: Run, among: jax.Array, ended: Run) -> Run:
         detail = jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape[1:]), leaf.dtype), ended.detail)
     old, new = lanes._replace(state=None, detail=detail), ended._replace(state=None)
     return jax.tree.map(lambda leaf, own: leaf.at[among].set(own), old, new)
+
+
+@jax.jit
+def join(lanes: Run, more: Run) -> Run:
+    """The lanes of two that were `put`, one after another."""
+    if lanes.detail is not None and more.detail is None:
+        total = more.status.shape[0]
+        more = more._replace(detail=jax.tree.map(lambda leaf: jnp.zeros((total, *leaf.shape[1:]), leaf.dtype), lanes.detail))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), lanes, more)
+
+
+def worth(lanes: Run) -> np.ndarray:
+    """What lanes are ranked by: the objective, and -inf for those that are not numbers or have collapsed."""
+    objective = np.asarray(lanes.objective, np.float64)
+    return np.where(np.isin(np.asarray(lanes.status), SOUND) & ~np.isnan(objective), objective, -np.inf)
 
 
 def over_lanes(visit: Callable[[Any], Any], lanes: Any, count: int, most: int) -> Any:

@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import split_merge
 from jaxem.algorithms.algorithm import Algorithm
+from jaxem.algorithms.annealed_em import SCHEDULE, annealed_em
 from jaxem.checks import check_count
 from jaxem.data import Rows
-from jaxem.lanes import advance, begin, draw_starts, drive, put, take, widest_for
-from jaxem.result import Status, Stop
+from jaxem.lanes import SOUND, advance, begin, draw_starts, drive, put, take, widest_for, worth
+from jaxem.result import Stop
 from jaxem.run import Run
-
-SOUND = (Status.RUNNING, Status.CONVERGED, Status.MAX_STEPS)
 
 
 class Search(NamedTuple):
@@ -82,6 +82,53 @@ def successive_halving(
     return Search(partial(_explore, starts, lengths, keep, algorithm), _draws_its_own)
 
 
+def annealed_starts(
+    starts: int = 10, schedule: Sequence[float] = SCHEDULE, steps: int = 5, keep: int | float = 1
+) -> Search:
+    """Starts that go through `annealed_em(schedule, steps)`, of which the best go on to their end by the fit's algorithm.
+
+    At small beta the objective has few maxima, which are followed as beta rises (Ueda and Nakano 1998).
+
+    Args:
+        starts: number of random starts.
+        schedule: of beta, ending at 1: see `annealed_em`.
+        steps: at each beta.
+        keep: how many go on: a whole number, or a share below 1.
+
+    Costs `starts` x `steps` x len(schedule) steps of `annealed_em` and what the runs that go on need.
+
+    Raises:
+        TypeError, ValueError: at the call, what is no such number. In `fit`: a start given by params=, or restarts= beside it.
+    """
+    annealed = annealed_em(schedule, steps)
+    return successive_halving(starts, (len(tuple(schedule)) * steps,), keep, annealed)
+
+
+def split_and_merge(starts: int = 1, candidates: int = 5, steps: int = 5, moves: int = 50) -> Search:
+    """Fits of a mixture that have ended are moved out of their maximum: two components merged, a third split (SMEM).
+
+    From the best of `starts` fits: pairs to merge are ranked by the rows they share, components to split by how far their rows
+    are from their density. The `candidates` most promising triples are fitted for `steps` steps with the other components
+    held, then all components, side by side; the first that gets above the fit it came from is taken, and the next move starts
+    there. The search ends where no candidate gets there: each is followed until its own estimate of its end is lower. The
+    objective never falls from move to move (Ueda, Nakano, Ghahramani and Hinton 2000, Neural Computation 12:2109).
+
+    Args:
+        starts: number of random starts; with params= given to `fit`, that start alone.
+        candidates: triples that are tried for a move.
+        steps: of EM over the three components alone.
+        moves: at most so many.
+
+    Costs what the starts need, and for a move one pass and those of all its candidates.
+
+    Raises:
+        TypeError, ValueError: at the call, what is no such number. In `fit`: a model that is no `Mixture` of at least three.
+    """
+    counts = {"starts": starts, "candidates": candidates, "steps": steps, "moves": moves}
+    settings = split_merge.Settings(*(check_count(value, name) for name, value in counts.items()))
+    return Search(partial(split_merge.explore, settings), split_merge.check)
+
+
 def check_search(search: Any, model: Any, params: Any, key: Any, restarts: int, traced: bool) -> None:
     """Raises where `fit` cannot take this search, before anything compiles."""
     if search is None:
@@ -115,6 +162,7 @@ def _explore(
     progress: Any,
 ) -> Run:
     first = algorithm if scout is None else scout
+    first.check(model, rows)
     lanes = begin(model, draw_starts(model, rows, key, params, starts), rows, key, first, None)
     alive, behind, widest = np.arange(starts), np.arange(0), widest_for(rows, model, starts)
     for steps in rungs:
@@ -145,12 +193,6 @@ def _points(lanes: Run) -> Any:
     """The newest params of each lane; the last good ones where it has failed."""
     sound = jnp.isin(lanes.status, jnp.asarray(SOUND))
     return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(sound, new, old), lanes.state.params, lanes.params)
-
-
-def worth(lanes: Run) -> np.ndarray:
-    """What lanes are ranked by: the objective, and -inf for those that are not numbers or have collapsed."""
-    objective = np.asarray(lanes.objective, np.float64)
-    return np.where(np.isin(np.asarray(lanes.status), SOUND) & ~np.isnan(objective), objective, -np.inf)
 
 
 # checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -70,16 +71,16 @@ class Draws(NamedTuple):
 def draws_of(params: Any, log_joint: jax.Array) -> Draws:
     """Draws with what they say of themselves; leaves lead with (chains, draws)."""
 
-    def each(measure: Any) -> Any:
-        return jax.tree.map(lambda leaf: over_entries(measure, leaf), params)
-
-    return Draws(params, log_joint, each(r_hat), each(ess_bulk), each(ess_tail))
+    return Draws(params, log_joint, *(over_entries(measure, params) for measure in (r_hat, ess_bulk, ess_tail)))
 
 
-def over_entries(measure: Any, leaf: jax.Array) -> jax.Array:
-    """`measure` of the draws (chains, draws) of each entry of a leaf (chains, draws, ...)."""
-    flat = leaf.reshape(*leaf.shape[:2], -1)
-    return jax.vmap(measure, in_axes=-1)(flat).reshape(leaf.shape[2:])
+def over_entries(measure: Any, params: Any) -> Any:
+    """`measure` of the draws (chains, draws) of each entry of params whose leaves are (chains, draws, ...)."""
+    leaves, tree = jax.tree.flatten(params)
+    flat = jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
+    sizes = np.cumsum([math.prod(leaf.shape[2:]) for leaf in leaves])[:-1]
+    parts = jnp.split(jax.vmap(measure, in_axes=-1)(flat), sizes)
+    return tree.unflatten([part.reshape(leaf.shape[2:]) for part, leaf in zip(parts, leaves, strict=True)])
 
 
 def r_hat(x: jax.Array) -> jax.Array:

@@ -167,7 +167,7 @@ def _in_order(state: GibbsState, burn_in: int) -> tuple[Any, jax.Array]:
 
 def _largest(params: Any) -> jax.Array:
     """The largest R-hat of any entry that moves."""
-    each = jnp.concatenate([over_entries(r_hat, leaf).ravel() for leaf in jax.tree.leaves(params)])
+    each = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(over_entries(r_hat, params))])
     return jnp.where(jnp.isnan(each), 1, each).max()
 
 

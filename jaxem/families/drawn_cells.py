@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxem.data import Rows
 from jaxem.kernels.linalg import HIGHEST, cholesky, matmul, transpose
-from jaxem.kernels.moments import Frame, Moments
+from jaxem.kernels.moments import Moments
 
 
 class NumberedCells(NamedTuple):
@@ -47,9 +47,9 @@ class DrawnCells:
     def settle(self, params: Any, rows: Rows) -> DrawnCells:
         return DrawnCells(self.family.settle(params, rows), self.key)
 
-    def localize(self, params: Any, rows: Rows) -> DrawnCells:
-        settled = self.family.settle(params, rows)
-        return DrawnCells(dataclasses.replace(settled, frame=Frame(rows.origin, None)), self.key)
+    def localize(self, params: Any, rows: Rows, shared: bool = False) -> DrawnCells:
+        del shared  # completed cells are about the rows' origin, whatever the params
+        return DrawnCells(self.family.localize(params, rows, shared=True), self.key)
 
     def bind(self, params: Any, mask: jax.Array, origin: Any) -> Any:
         return self.family.bind(params, mask, origin)

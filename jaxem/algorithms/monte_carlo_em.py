@@ -43,7 +43,7 @@ class MonteCarloState(NamedTuple):
     key: jax.Array
     taken: jax.Array  # () int32, steps
     draws: jax.Array  # () int32, with how many a group the next step begins
-    sizes: jax.Array  # (KEPT,) draws of the last steps taken, the newest first; 0 where there are none
+    sizes: jax.Array  # (KEPT,) independent draws of the last steps, the newest first; 0 where there are none
     missing: jax.Array  # (P, P) information that is missing
     complete: jax.Array  # (P, P) complete information
     total: jax.Array  # () float: draws so far
@@ -142,7 +142,7 @@ def _step(rule: str, most: int, model: Any, state: MonteCarloState, data: Any) -
     u = model.to_unconstrained(params)
     scores = jax.vmap(lambda own: score(local, u, params, own))(each)
     scores = scores - scores.mean(axis=0)
-    found = size * matmul(transpose(scores), scores) / (GROUPS - 1)
+    found = size * model.draws * matmul(transpose(scores), scores) / (GROUPS - 1)
     remembered = jnp.minimum(state.taken + 1, MEMORY).astype(dtype)
     missing = state.missing + (found - state.missing) / remembered
     complete = complete_information(local, u, params, mean)
@@ -155,7 +155,7 @@ def _step(rule: str, most: int, model: Any, state: MonteCarloState, data: Any) -
     log_likelihood = end.log_likelihood / total
     new = MonteCarloState(
         end.target, state.key, state.taken + 1, jnp.maximum(state.draws, asked) if rule == "ascent" else state.draws,
-        jnp.concatenate([total[None], state.sizes[:-1]]), missing, complete, state.total + total,
+        jnp.concatenate([model.draws * total[None], state.sizes[:-1]]), missing, complete, state.total + total,
     )  # fmt: skip
     gap = jnp.where(jnp.isfinite(gap), gap, jnp.inf)
     return new, Info(log_likelihood, log_likelihood + model.log_prior(params), end.size * GROUPS, gap)
@@ -165,7 +165,7 @@ def _conclude(model: Any, state: MonteCarloState, data: Any) -> Conclusion:
     params = state.params
     log_likelihood = model.log_likelihood(params, data)
     worth = log_likelihood + model.log_prior(params)
-    last = state.sizes[0].astype(jnp.int32)
+    last = (state.sizes[0] / max(model.draws, 1)).astype(jnp.int32)
     if not model.draws:
         return Conclusion(params, log_likelihood, worth, MonteCarloDetail(jax.tree.map(jnp.zeros_like, params), last, state.total))
     share = missing_share(state.complete, state.missing)

@@ -101,7 +101,7 @@ def _step(burn_in: int, exponent: float, model: Any, state: SAEMState, data: Any
     statistics = jax.tree.map(lambda s, new: (s + gain * (new - s)).astype(s.dtype), state.statistics, found)
     u = model.to_unconstrained(params)
     own = score(local, u, params, found) + jnp.where(jnp.isfinite(u), jax.grad(_prior_of(model, params))(u), 0)
-    missing = state.missing + (jnp.outer(own, own) - state.missing) / number
+    missing = state.missing + (model.draws * jnp.outer(own, own) - state.missing) / number
     both = jnp.isfinite(u) & jnp.isfinite(state.average)
     average = jnp.where(both, state.average + (u - state.average) / number, u)  # a coordinate that is infinite has no average
     window, running, gap = _look_back(exponent, state, objective, count)
@@ -143,7 +143,7 @@ def _conclude(burn_in: int, exponent: float, model: Any, state: SAEMState, data:
     # with gain 1/k an error shrinks like k^-(1 - share), so that noise is averaged out for shares below a half only
     last = rest if exponent < 1 else rest - share.matrix
     covariance = solved(last, transpose(solved(rest, share.matrix)) if exponent < 1 else share.matrix)
-    covariance = matmul(matmul(share.back, covariance), transpose(share.back)) / jnp.where(steps > 0, steps, jnp.nan)
+    covariance = matmul(matmul(share.back, covariance), transpose(share.back)) / jnp.where(steps > 0, steps * model.draws, jnp.nan)
     return Conclusion(params, log_likelihood, worth, SAEMDetail(errors_of(model, u, params, covariance), steps))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,30 +18,18 @@ from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
+from jaxem.models.latent_draws import new_key, number_rows
 from jaxem.models.latent_inputs import best_start, check_functions, plain_domains, read_rows, shapes_of, told
+from jaxem.models.latent_sums import Bound, LatentStatistics, declared_sums, expansion_of, joint
 from jaxem.models.mixture import softmax
 from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
-from jaxem.working import Expansion, expand, from_working, joint_of_rows, move, newton_step, working, working_size
+from jaxem.working import Expansion, from_working, move, newton_step, working, working_size
 
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold
-STATIC = ("log_joint", "statistics", "maximize", "expected", "prior", "simulate", "exchangeable", "missing", "n_states")
-
-
-class LatentStatistics(NamedTuple):
-    """Sums over rows and states, by posterior probability times row weight."""
-
-    declared: Any  # of what `statistics` returns; None where it is not declared
-    expansion: Expansion | None  # None where `expected` is declared
-
-
-class Bound(NamedTuple):
-    """What a row's density reads; leaves lead with 1."""
-
-    params: Any
-    vector: jax.Array  # (1, m) working coordinates, 0 where they are infinite
-    edge: jax.Array  # (1, m) bool, where they are
-    slots: Any  # a `Slot` for each leaf of a row
+STATIC = (
+    "log_joint", "statistics", "maximize", "expected", "prior", "simulate", "draw", "exchangeable", "missing", "n_states", "places",
+)  # fmt: skip
 
 
 class Latent(Model):
@@ -58,7 +46,7 @@ class Latent(Model):
             whole number 0..n_states-1 that cannot be looked at; write `jnp.where(z == 0, a, b)` or `jnp.stack([a, b])[z]`.
             `row` is one row of the data, without the leading axis.
         domains: a tree of `jaxem.domains.Domain` parallel to params (a dict, a NamedTuple, one domain).
-        n_states: number of states.
+        n_states: number of states; with `draw`, of draws of the latent variable for each row.
         start: params from which a fit begins unless told otherwise, and whose shapes all params have; restarts begin around it
             at random. Without it every leaf is one number (one for each state where `exchangeable`), and starts are random.
         statistics: `statistics(z, row)` -> tree of numbers or arrays whose sums are all that `maximize` needs.
@@ -67,6 +55,7 @@ class Latent(Model):
             second-order expansion about the params of the E-step serves.
         prior: `prior(params)` -> (), the log-density of a prior.
         simulate: `simulate(key, params)` -> row, for `sample`.
+        draw: for a latent variable that is continuous: see `jaxem.models.latent_draws`.
         exchangeable: whether the numbering of the states is arbitrary. Leaves whose domain has `state_axes` then run over the
             states, and are put in the order of the first of them.
         missing: whether cells may be missing (NaN). `log_joint` (and `statistics`) then take one argument more, `observed`, a
@@ -96,21 +85,23 @@ class Latent(Model):
         expected: Callable[[Any, Any], Any] | None = None,
         prior: Callable[[Any], Any] | None = None,
         simulate: Callable[[Any, Any], Any] | None = None,
+        draw: Callable[..., Any] | None = None,
         exchangeable: bool = False,
         missing: bool = False,
         fixed: Any = None,
         tied: Any = None,
     ):
         named = {"log_joint": log_joint, "statistics": statistics, "maximize": maximize, "expected": expected}
-        named |= {"prior": prior, "simulate": simulate}
+        named |= {"prior": prior, "simulate": simulate, "draw": draw}
         for name, function in named.items():
             if not callable(function) and (function is not None or name == "log_joint"):
                 raise TypeError(f"{name}: found {type(function).__name__}; give a function.")
         if (statistics is None) != (maximize is None) or (expected is not None and statistics is None):
             raise ValueError("statistics, maximize: the sums and what is made of them belong together; give both or neither.")
         self.log_joint, self.statistics, self.maximize, self.expected = log_joint, statistics, maximize, expected
-        self.prior, self.simulate, self.exchangeable, self.missing = prior, simulate, exchangeable, missing
-        self.n_states = check_count(n_states, "n_states")
+        self.prior, self.simulate, self.draw, self.exchangeable, self.missing = prior, simulate, draw, exchangeable, missing
+        self.places = check_count(n_states, "n_states")  # states or draws that a row's probability is spread over
+        self.n_states = self.places if draw is None else 1
         self.free_domains = plain_domains(domains, exchangeable)
         self.shapes = shapes_of(self.free_domains, start, self.n_states)
         if start is not None:
@@ -118,18 +109,19 @@ class Latent(Model):
         self.start = None if start is None else jax.tree.map(np.asarray, start)
         self.fixed = restrictions(fixed, tied, paths_of(self.free_domains))
         self.frame: Any = None  # (m,) point about which expansions are taken; None for 0. Set by `localize`
+        self.key: Any = None if draw is None else jax.random.key(0)  # of the draws, always the same but in `sample_statistics`
 
     # as a pytree: functions, domains and shapes are static
 
     def _flatten(self) -> tuple[Any, Any]:
         tree: Any = jax.tree.structure(self.free_domains)
         named = (tree, tuple(jax.tree.leaves(self.free_domains)), tuple(tree.flatten_up_to(self.shapes)))
-        return (self.start, self.fixed, self.frame), (*named, *(getattr(self, name) for name in STATIC))
+        return (self.start, self.fixed, self.frame, self.key), (*named, *(getattr(self, name) for name in STATIC))
 
     @classmethod
     def _unflatten(cls, static: Any, children: Any) -> Latent:
         new = object.__new__(cls)
-        new.start, new.fixed, new.frame = children
+        new.start, new.fixed, new.frame, new.key = children
         tree, leaves, shapes = static[:3]
         new.free_domains, new.shapes = tree.unflatten(leaves), tree.unflatten(shapes)
         for name, value in zip(STATIC, static[3:], strict=True):
@@ -160,12 +152,12 @@ class Latent(Model):
         del weights, missing
         table = read_rows(data, self.missing)
         check_functions(self, table)
-        return table
+        return table if self.draw is None else number_rows(table)
 
     def width(self, size: Any) -> int:
         """Rows a block, so that their second derivatives stay small."""
         del size
-        each = self.n_states * max(1, working_size(self.domains, self.shapes)) ** 2
+        each = self.places * max(1, working_size(self.domains, self.shapes)) ** 2
         return int(np.clip(2 ** int(np.log2(max(BLOCK // each, 1))), 16, WIDE))
 
     def init(self, key: Any, data: Any, way: Any = 0) -> Any:
@@ -178,9 +170,13 @@ class Latent(Model):
 
     def localize(self, params: Any, data: Rows, shared: bool = False) -> Latent:
         del shared  # declared statistics have no coordinates, and others cannot be added up
-        (start, fixed, _), static = self._flatten()
         vector = working(self.domains, spaces.cast(params, data.dtype))
-        return self._unflatten(static, (start, fixed, jnp.where(jnp.isfinite(vector), vector, 0)))
+        return self._with(frame=jnp.where(jnp.isfinite(vector), vector, 0))
+
+    def _with(self, **changes: Any) -> Latent:
+        new = self._unflatten(*self._flatten()[::-1])
+        vars(new).update(changes)
+        return new
 
     # a block of rows, as `reduce` sees it
 
@@ -191,48 +187,20 @@ class Latent(Model):
         edge = ~jnp.isfinite(vector)
         return jax.tree.map(lambda leaf: leaf[None], Bound(params, jnp.where(edge, 0, vector), edge, origin))
 
-    def _joint(self, params: Any, dtype: Any, rows: Any) -> jax.Array:
-        """(K, n) joint log-densities of rows, leaves (n, *event)."""
-
-        def density(params: Any, z: jax.Array, *row: Any) -> jax.Array:
-            return jnp.asarray(self.log_joint(params, z, *row), dtype)
-
-        return joint_of_rows(density, self.n_states)(params, *rows)
-
     def log_prob(self, bound: Bound, cells: Any) -> jax.Array:
         """(c, K, b) joint log-densities."""
         params = jax.tree.map(lambda leaf: leaf[0], bound.params)
         c, _, b = jax.tree.leaves(cells)[0].shape
-        found = self._joint(params, bound.vector.dtype, told(bound.slots, cells))
-        return jnp.moveaxis(found.reshape(self.n_states, c, b), 0, 1)
+        found = joint(self, params, bound.vector.dtype, told(bound.slots, cells))
+        return jnp.moveaxis(found.reshape(self.places, c, b), 0, 1)
 
     def sums(self, bound: Bound, cells: Any, r: jax.Array) -> LatentStatistics:
         """Declared statistics, and the expansion about the bound params, of all groups together; leaves lead with 1."""
         rows = told(bound.slots, cells)
-        r = jnp.moveaxis(r, 1, 0).reshape(self.n_states, -1)
-        declared = None if self.statistics is None else self._declared(r, *rows)
-        expansion = self._expand(bound, r, rows) if self.expected is None else None
+        r = jnp.moveaxis(r, 1, 0).reshape(self.places, -1)
+        declared = None if self.statistics is None else declared_sums(self, bound, r, rows)
+        expansion = expansion_of(self, bound, r, rows) if self.expected is None else None
         return jax.tree.map(lambda leaf: leaf[None], LatentStatistics(declared, expansion))
-
-    def _declared(self, r: jax.Array, *rows: Any) -> Any:
-        """Sums of the declared statistics over rows; r (K, n)."""
-        function: Any = self.statistics
-        each = jax.vmap(jax.vmap(function, (None, *(0 for _ in rows))), (0, *(None for _ in rows)))
-
-        def add(leaf: jax.Array) -> jax.Array:
-            mass = r.reshape(*r.shape, *(1,) * (leaf.ndim - 2))
-            return jnp.where(mass != 0, mass * leaf, 0).sum(axis=(0, 1))
-
-        return jax.tree.map(add, each(jnp.arange(self.n_states), *rows))
-
-    def _expand(self, bound: Bound, r: jax.Array, rows: Any) -> Expansion:
-        """The expansion of sum r log_joint about the bound params; r (K, n). Infinite coordinates stay where they are."""
-        outside = jax.lax.stop_gradient(working(self.domains, jax.tree.map(lambda leaf: leaf[0], bound.params)))
-
-        def density(u: jax.Array) -> jax.Array:
-            return self._joint(from_working(self.domains, self.shapes, jnp.where(bound.edge[0], outside, u)), u.dtype, rows)
-
-        return expand(density, bound.vector[0], bound.edge[0], r)
 
     def finish(self, bound: Bound, raw: LatentStatistics, origin: Any) -> LatentStatistics:
         """Sums over groups, expanded about the frame."""
@@ -248,8 +216,15 @@ class Latent(Model):
     def e_step(self, params: Any, data: Any) -> Expectation:
         return _e_step(self, params, as_rows(self, data))
 
+    @property
+    def draws(self) -> int:
+        return self.places if self.draw is not None else super().draws
+
     def assign(self, how: Assign, params: Any, data: Any) -> Assigned:
-        return _assign(self, how, params, as_rows(self, data))
+        if self.draw is None:
+            return _assign(self, how, params, as_rows(self, data))
+        statistics, log_likelihood = self._with(key=new_key(how)).e_step(params, data)
+        return Assigned(statistics, log_likelihood, log_likelihood)
 
     def m_step(self, params: Any, statistics: LatentStatistics) -> Any:
         if self.maximize is not None and self.fixed is None:
@@ -403,6 +378,7 @@ def _log_likelihood_rows(model: Latent, params: Any, rows: Rows) -> jax.Array:
 @jax.jit
 def _posterior(model: Latent, params: Any, rows: Rows) -> jax.Array:
     found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 0))
+    found = found if model.draw is None else found.sum(axis=1, keepdims=True)
     return found if model.missing else jnp.where(rows.informative[:, None], found, 1 / model.n_states)
 
 

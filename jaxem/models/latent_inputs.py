@@ -145,7 +145,12 @@ def check_functions(model: Any, table: Table) -> None:
     row = jax.tree.map(lambda slot: jax.ShapeDtypeStruct(slot.event.shape, slot.event.dtype), table.origin, is_leaf=is_slot)
     seen = jax.tree.map(lambda slot: jax.ShapeDtypeStruct(slot.event.shape, bool), table.origin, is_leaf=is_slot)
     told = (row, seen) if model.missing else (row,)
-    z = jax.ShapeDtypeStruct((), jnp.int32)
+    z: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    if model.draw is not None:
+        found = _try("draw", model.draw, jax.eval_shape(lambda: jax.random.key(0)), params, *told)
+        if not isinstance(found, tuple) or len(found) != 2 or getattr(found[1], "shape", None) != ():
+            raise TypeError("draw: returned something else than (z, log-density of z); return both, the density as one number.")
+        z = found[0]
     _number("log_joint", "log p(row, z | params)", model.log_joint, params, z, *told)
     if model.prior is not None:
         _number("prior", "the log-density of the prior", model.prior, params)

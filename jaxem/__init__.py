@@ -8,12 +8,14 @@ from jaxem.align import align
 from jaxem.check_model import check_model
 from jaxem.compare import Comparison, compare
 from jaxem.data import prepare
+from jaxem.draws import Draws
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
 from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, tobit
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
+from jaxem.nuts import log_posterior, nuts
 from jaxem.priors import (
     BetaPrior,
     DirichletPrior,
@@ -31,10 +33,10 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "BetaPrior", "Comparison", "DirichletPrior", "Expectation", "Family", "Fit", "GammaPrior", "Interval", "MixturePrior",
+    "BetaPrior", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior", "Interval", "MixturePrior",
     "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation", "Sequences",
     "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare", "entropy_r2", "fit",
-    "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "oblimin",
+    "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "log_posterior", "nuts", "oblimin",
     "prepare", "promax", "quartimax", "rotate", "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_models.__all__,
 ]  # fmt: skip

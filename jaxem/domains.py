@@ -61,6 +61,22 @@ class Domain:
         batch, event = _split(self, shape)
         return self.constrain(vector.reshape(*batch, self.free(event)), event)
 
+    def log_volume(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
+        """(*batch, free) -> (*batch,): log of how much `constrain` stretches volume at u, the log determinant of its derivative.
+
+        Volume is that of the cells a value is told by: all but the last of probabilities, the lower triangle of a symmetric
+        matrix, area on a sphere. Coordinates that are not finite stay where they are and have none.
+
+        Raises:
+            TypeError: the domain does not say.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how its coordinates stretch volume, which a posterior density needs.")
+
+    def log_volumes(self, vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """() the same of `unflatten`, for a whole leaf."""
+        batch, event = _split(self, shape)
+        return self.log_volume(vector.reshape(*batch, self.free(event)), event).sum()
+
     def relabel(self, x: jax.Array, order: jax.Array) -> jax.Array:
         """A whole leaf with state order[k] at place k."""
         for axis in self.state_axes:
@@ -78,6 +94,9 @@ class Domain:
 
 class Real(Domain):
     """Any finite number; coordinates are the values themselves."""
+
+    def log_volume(self, u, event):
+        return jnp.zeros_like(u[..., :1]).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +116,9 @@ class Known(Domain):
     def unflatten(self, vector, shape):
         return jnp.full(shape, self.value, vector.dtype)
 
+    def log_volumes(self, vector, shape):
+        return jnp.zeros((), vector.dtype)
+
     def holds(self, x):
         return bool(np.allclose(x, self.value))
 
@@ -115,6 +137,9 @@ class Derived(Domain):
 
     def unflatten(self, vector, shape):
         return jnp.full(shape, 1 / shape[-1], vector.dtype)
+
+    def log_volumes(self, vector, shape):
+        return jnp.zeros((), vector.dtype)
 
     def holds(self, x):
         return Simplex().holds(x)
@@ -140,6 +165,9 @@ class Contrast(Domain):
         rest = vector.reshape(shape[0] - 1, *shape[1:])
         return jnp.concatenate([jnp.zeros_like(vector, shape=(1, *shape[1:])), rest])
 
+    def log_volumes(self, vector, shape):
+        return jnp.zeros((), vector.dtype)
+
     def relabel(self, x, order):
         x = super().relabel(x, order)
         return x - x[:1]
@@ -159,6 +187,9 @@ class Positive(Domain):
 
     def constrain(self, u, event):
         return super().constrain(jnp.exp(u), event)
+
+    def log_volume(self, u, event):
+        return jnp.where(jnp.isfinite(u), u, 0).sum(-1)
 
     def holds(self, x):
         return bool((np.isfinite(x) & (x > 0)).all())
@@ -185,6 +216,10 @@ class Unit(Domain):
 
     def constrain(self, u, event):
         return super().constrain(jax.nn.sigmoid(u), event)
+
+    def log_volume(self, u, event):
+        one, zero = _log_odds_apart(u)
+        return (one + zero).sum(-1)
 
     def holds(self, x):
         return bool(((x >= 0) & (x <= 1)).all())
@@ -218,6 +253,11 @@ class Simplex(Domain):
         stop = jnp.concatenate([jax.nn.sigmoid(u), ones], axis=-1)
         reach = jnp.concatenate([ones, jnp.cumprod(jax.nn.sigmoid(-u), axis=-1)], axis=-1)
         return stop * reach
+
+    def log_volume(self, u, event):
+        stop, on = _log_odds_apart(u)
+        reach = jnp.where(jnp.isfinite(u), jnp.cumsum(on, axis=-1) - on, 0)
+        return (stop + on + reach).sum(-1)
 
     def holds(self, x):
         close = np.abs(x.sum(axis=-1) - 1) <= 1e3 * np.finfo(x.dtype).eps
@@ -270,6 +310,12 @@ class Sphere(Domain):
         total = one * one + square
         return self._mirror(jnp.concatenate([2 * one * scaled, one * one - square], axis=-1) / total)
 
+    def log_volume(self, u, event):
+        largest = jnp.maximum(jnp.abs(u).max(axis=-1), 1)
+        scaled = u / largest[..., None]
+        log_total = 2 * jnp.log(largest) + jnp.log(1 / (largest * largest) + (scaled * scaled).sum(-1))
+        return (event[0] - 1) * (math.log(2) - log_total)
+
     def between(self, a, b, fraction):
         """Along the great circle's chord, brought back to norm 1; b where that passes through the middle."""
         chord = a + fraction * (b - a)
@@ -308,6 +354,12 @@ class PositiveDefinite(Domain):
         diagonal = jnp.eye(d, dtype=bool)
         factor = jnp.where(diagonal, jnp.exp(jnp.where(diagonal, lower, 0)), lower)
         return factor @ jnp.swapaxes(factor, -1, -2)
+
+    def log_volume(self, u, event):
+        d = event[0]
+        place = np.arange(d)
+        on_diagonal = u[..., place * (place + 3) // 2]
+        return d * math.log(2) + ((d + 1 - place) * on_diagonal).sum(-1)
 
     def holds(self, x):
         if not np.isfinite(x).all():
@@ -350,6 +402,18 @@ class Loadings(Domain):
         diagonal = jnp.eye(event[0], event[1], dtype=bool)
         return jnp.where(diagonal, jnp.exp(jnp.where(diagonal, form, 0)), form)
 
+    def log_volume(self, u, event):
+        row, column = np.tril_indices(event[0], 0, event[1])
+        on_diagonal = u[..., np.flatnonzero(row == column)]
+        return jnp.where(jnp.isfinite(on_diagonal), on_diagonal, 0).sum(-1)
+
+
+def _log_odds_apart(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logs of the two probabilities of log-odds u; 0 where those are not finite."""
+    finite = jnp.isfinite(u)
+    safe = jnp.where(finite, u, 0)
+    return jnp.where(finite, jax.nn.log_sigmoid(safe), 0), jnp.where(finite, jax.nn.log_sigmoid(-safe), 0)
+
 
 def _split(domain: Domain, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     cut = len(shape) - domain.event_ndim
@@ -381,6 +445,17 @@ def from_unconstrained(domains: Any, shapes: Any, vector: jax.Array) -> Any:
         values.append(domain.unflatten(vector[start : start + size], shape))
         start += size
     return structure.unflatten(values)
+
+
+def log_volume(domains: Any, shapes: Any, vector: jax.Array) -> jax.Array:
+    """() log of how much `from_unconstrained` stretches volume at the vector, see `Domain.log_volume`."""
+    leaves, structure = _flatten(domains)
+    total, start = jnp.zeros((), vector.dtype), 0
+    for domain, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True):
+        size = domain.count(shape)
+        total = total + domain.log_volumes(vector[start : start + size], shape)
+        start += size
+    return total
 
 
 def settle(domains: Any, params: Any) -> Any:

@@ -29,6 +29,7 @@ class Draws(NamedTuple):
     r_hat: Any  # tree of the params
     ess_bulk: Any  # tree of the params
     ess_tail: Any  # tree of the params
+    diverging: Any = None  # (chains, draws) bool, of `nuts`: trajectories that went astray
 
     def worst(self) -> tuple[float, float]:
         """Largest R-hat and smallest effective sample size, bulk or tail. Host."""
@@ -45,7 +46,10 @@ class Draws(NamedTuple):
             return ["The chains were ended before all draws were made; give more steps or passes."]
         chains, draws = self.log_joint.shape
         text = f"{chains} chains of {draws} draws: largest R-hat {r_hat:.3f}, smallest effective sample size {size:.0f}."
-        return [text if r_hat <= MIXED else text + " They have not mixed well: make more draws, or burn in longer."]
+        if r_hat > MIXED:
+            text += " They have not mixed well: make more draws, or burn in longer."
+        astray = 0 if self.diverging is None else int(np.asarray(self.diverging).sum())
+        return [text, f"{astray} trajectories diverged: parts of the posterior may be missing."] if astray else [text]
 
     def table(self, domains: Any) -> dict[str, np.ndarray]:
         """Columns name, mean, sd, 5 %, median, 95 %, r_hat, ess_bulk, ess_tail, one row a coordinate. Host.
@@ -80,7 +84,7 @@ def over_entries(measure: Any, params: Any) -> Any:
     flat = jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
     sizes = np.cumsum([math.prod(leaf.shape[2:]) for leaf in leaves])[:-1]
     parts = jnp.split(jax.vmap(measure, in_axes=-1)(flat), sizes)
-    return tree.unflatten([part.reshape(leaf.shape[2:]) for part, leaf in zip(parts, leaves, strict=True)])
+    return jax.tree.unflatten(tree, [part.reshape(leaf.shape[2:]) for part, leaf in zip(parts, leaves, strict=True)])
 
 
 def r_hat(x: jax.Array) -> jax.Array:

@@ -161,6 +161,17 @@ class BlockCovariance(Domain):
                 begin = end
         return out
 
+    def log_volume(self, u: jax.Array, event: tuple[int, ...]) -> jax.Array:
+        """That of the free blocks."""
+        total, begin = jnp.zeros(u.shape[:-1], u.dtype), 0
+        for block in self.blocks:
+            if block.free:
+                size = len(block.members)
+                end = begin + size * (size + 1) // 2
+                total = total + PositiveDefinite().log_volume(u[..., begin:end], (size, size))
+                begin = end
+        return total
+
     def holds(self, x: np.ndarray) -> bool:
         """Whether free blocks are positive definite and the rest is as held."""
         kept = np.array(x, np.float64)

@@ -207,6 +207,26 @@ class Restricted(Domain):
         x = self.base.constrain(padded[index].reshape(*shape[:cut], -1), shape[cut:])
         return jnp.where(held, values, x)
 
+    def log_volumes(self, vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        if self._partial(shape):
+            total, start = jnp.zeros((), vector.dtype), 0
+            values = self._values(shape, vector).reshape(-1, shape[-1])
+            for cells, own in zip(self._held(shape).reshape(-1, shape[-1]), values, strict=True):
+                free = max(int((~cells).sum()), 1)
+                left = 1 - jnp.where(cells, own, 0).sum()
+                own_volume = self.base.log_volume(vector[start : start + free - 1], (free,))
+                total = total + own_volume + (free - 1) * jnp.log(jnp.where(left > 0, left, 1))
+                start += free - 1
+            return total
+        index = self._index(shape)
+        if self.base.elementwise:
+            return self.base.log_volume(vector, (len(vector),))
+        cut = len(shape) - self.event_ndim
+        free = self.base.free(shape[cut:])
+        first = np.unique(index[index >= 0].reshape(-1, free)[:, 0])  # events that are tied count once
+        each = vector[first[:, None] + np.arange(free)]
+        return self.base.log_volume(each, shape[cut:]).sum()
+
     def between(self, a: jax.Array, b: jax.Array, fraction: jax.Array) -> jax.Array:
         return self.base.between(a, b, fraction)
 

@@ -117,4 +117,5 @@ class Fit(NamedTuple):
         collapsed = np.flatnonzero(np.asarray(self.degenerate))
         if int(self.status) == Status.DEGENERATE and collapsed.size:
             text += f" Collapsed: component {', '.join(str(k) for k in collapsed)} (counted from 0)."
-        return text
+        remarks = getattr(self.detail, "remarks", None)  # what the algorithm has to say
+        return " ".join([text, *remarks()]) if callable(remarks) else text

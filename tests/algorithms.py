@@ -4,9 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import optax
 
 from jaxem import (
+    Bernoulli,
+    Categorical,
+    Exponential,
+    Gaussian,
+    HiddenMarkov,
+    Mixture,
+    NormalInverseWishart,
+    Poisson,
+    Single,
     aitken,
     anderson,
     annealed_em,
@@ -15,6 +25,7 @@ from jaxem import (
     ecme,
     em,
     gem,
+    gibbs,
     incremental_em,
     lbfgs,
     monte_carlo_em,
@@ -27,6 +38,7 @@ from jaxem import (
     squarem,
     stochastic_em,
     variance_reduced_em,
+    variational,
 )  # fmt: skip
 from jaxem.restrict import paths_of
 
@@ -44,6 +56,20 @@ def unless_closed(model: Any) -> str | None:
 def without_weights(model: Any) -> str | None:
     """A model without a parameter of that name lists its own."""
     return None if "weights" in paths_of(model.domains) else "there are"
+
+
+def without_conjugate_prior(model: Any) -> str | None:
+    """Posteriors in closed form need a proper conjugate prior."""
+    conjugate = (Gaussian, Poisson, Exponential, Bernoulli, Categorical)
+    known = isinstance(model, (Mixture, Single, HiddenMarkov)) and isinstance(model.family, conjugate)
+    if not known or model.prior is None or getattr(model, "initial", None) == "stationary":
+        return "prior|posterior"
+    shrinkage = [leaf.shrinkage for leaf in jax.tree.leaves(model.prior, is_leaf=is_wishart) if is_wishart(leaf)]
+    return "improper" if 0 in shrinkage else None
+
+
+def is_wishart(prior: Any) -> bool:
+    return isinstance(prior, NormalInverseWishart)
 
 
 ADAM = optax.adam(0.05)
@@ -81,5 +107,7 @@ TABLE = [
     Entry("classification_em", classification_em(), "monotone"),
     Entry("annealed_em", annealed_em((0.5, 1.0), 3), "mean"),
     Entry("saem", saem(burn_in=4), "mean", unless_closed),
+    Entry("variational", variational(), "monotone", without_conjugate_prior),
+    Entry("gibbs", gibbs(draws=16, burn_in=4, chains=2), "mean", without_conjugate_prior),
     Entry("monte_carlo_em", monte_carlo_em(8, most=24), "mean", steps=4),
 ]

@@ -11,6 +11,7 @@ from jaxem.algorithms.ecm import ecm
 from jaxem.algorithms.ecme import ecme
 from jaxem.algorithms.em import em
 from jaxem.algorithms.gem import gem
+from jaxem.algorithms.gibbs import gibbs
 from jaxem.algorithms.gradient import gradient
 from jaxem.algorithms.incremental_em import incremental_em
 from jaxem.algorithms.lbfgs import lbfgs
@@ -28,7 +29,7 @@ from jaxem.algorithms.variational import VariationalPosterior, variational
 
 __all__ = [
     "Algorithm", "Info", "VariationalPosterior", "aitken", "anderson", "annealed_em", "classification_em",
-    "ecm", "ecme", "em", "gem", "gradient", "incremental_em", "lbfgs", "monte_carlo_em", "natural_gradient",
+    "ecm", "ecme", "em", "gem", "gibbs", "gradient", "incremental_em", "lbfgs", "monte_carlo_em", "natural_gradient",
     "newton", "online_em", "parabolic", "quasi_newton", "saem", "squarem", "stochastic_em",
     "variance_reduced_em", "variational",
 ]

@@ -24,6 +24,7 @@ import numpy as np
 from jaxem.algorithms.algorithm import Algorithm, Conclusion, Info
 from jaxem.checks import is_traced
 from jaxem.conjugate import check_proper, divergence_of, mean_of, relabel_distribution
+from jaxem.model import Model
 
 
 class VariationalPosterior(NamedTuple):
@@ -114,10 +115,8 @@ def _init(given: _Given | None, model: Any, params: Any, data: Any, key: jax.Arr
 
 def with_prior(model: Any, given: _Given | None) -> Any:
     """The model under the prior given, if there is one."""
-    if given is None:
+    if given is None or type(model).conjugate is Model.conjugate:  # a model that has no conjugate prior says so
         return model
-    if not hasattr(model, "prior"):
-        raise TypeError(f"prior: {type(model).__name__} takes none.")
     return dataclasses.replace(model, prior=given.value())
 
 

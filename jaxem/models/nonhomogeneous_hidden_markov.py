@@ -49,6 +49,9 @@ class Moves(Domain):
         away = ~np.eye(shape[0], dtype=bool)
         return jnp.zeros(shape, vector.dtype).at[away].set(vector.reshape(-1, *shape[2:]))
 
+    def log_volumes(self, vector, shape):
+        return jnp.zeros((), vector.dtype)
+
     def holds(self, x):
         return bool(np.isfinite(x).all() and (x[np.eye(len(x), dtype=bool)] == 0).all())
 

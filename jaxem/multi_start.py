@@ -104,27 +104,30 @@ def annealed_starts(
     return successive_halving(starts, (len(tuple(schedule)) * steps,), keep, annealed)
 
 
-def split_and_merge(starts: int = 1, candidates: int = 5, steps: int = 5, moves: int = 50) -> Search:
+def split_and_merge(starts: int = 1, candidates: int = 60, steps: int = 3, keep: int = 3, moves: int = 50) -> Search:
     """Fits of a mixture that have ended are moved out of their maximum: two components merged, a third split (SMEM).
 
     From the best of `starts` fits: pairs to merge are ranked by the rows they share, components to split by how far their rows
-    are from their density. The `candidates` most promising triples are fitted for `steps` steps with the other components
-    held, then all components, side by side; the first that gets above the fit it came from is taken, and the next move starts
-    there. The search ends where no candidate gets there: each is followed until its own estimate of its end is lower. The
-    objective never falls from move to move (Ueda, Nakano, Ghahramani and Hinton 2000, Neural Computation 12:2109).
+    are from their density. The three components of each of the `candidates` most promising triples are fitted with the others
+    held; the `keep` that have come highest go on with all components, side by side. The first that gets above the fit it
+    came from, and ends well, is taken, and the next move starts there. The search ends where none does: each is followed
+    until its own estimate of its end is lower. The objective never falls from move to move (Ueda, Nakano, Ghahramani and Hinton
+    2000, Neural Computation 12:2109, who try the candidates one after another).
 
     Args:
         starts: number of random starts; with params= given to `fit`, that start alone.
-        candidates: triples that are tried for a move.
+        candidates: triples that are looked at for a move.
         steps: of EM over the three components alone.
+        keep: candidates that go on.
         moves: at most so many.
 
-    Costs what the starts need, and for a move one pass and those of all its candidates.
+    Costs what the starts need, and for a move 1 + 3 `candidates` `steps` / K passes and those of the candidates that go on.
+    It holds n x K numbers for each move.
 
     Raises:
         TypeError, ValueError: at the call, what is no such number. In `fit`: a model that is no `Mixture` of at least three.
     """
-    counts = {"starts": starts, "candidates": candidates, "steps": steps, "moves": moves}
+    counts = {"starts": starts, "candidates": candidates, "steps": steps, "keep": keep, "moves": moves}
     settings = split_merge.Settings(*(check_count(value, name) for name, value in counts.items()))
     return Search(partial(split_merge.explore, settings), split_merge.check)
 

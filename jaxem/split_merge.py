@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from jaxem import initialize, reduce
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.data import Rows
 from jaxem.domains import settle
-from jaxem.lanes import SEGMENT, advance, begin, draw_starts, drive, join, lane_width, over_lanes, put, take, widest_for, worth
-from jaxem.models.mixture import Mixture, MixtureParams
+from jaxem.lanes import advance, begin, draw_starts, drive, join, lane_width, over_lanes, put, take, widest_for, worth
+from jaxem.models.mixture import Mixture, MixtureParams, softmax
 from jaxem.restrict import Restrictions
 from jaxem.result import Status, Stop
 from jaxem.run import Run
@@ -27,6 +28,7 @@ from jaxem.run import Run
 MARGIN = 1e-6  # of |objective| + 1 that a move must gain: less is a matter of when the runs ended
 
 
+LOOK = 8  # steps of the candidates between two looks at how they are doing
 CLEAR = 0.01  # posterior probability below which a row is not counted among a component's own
 
 
@@ -34,8 +36,9 @@ class Settings(NamedTuple):
     """Of `split_and_merge`."""
 
     starts: int
-    candidates: int
-    steps: int
+    candidates: int  # triples whose three components are fitted
+    steps: int  # of that
+    keep: int  # of them that go on with all components
     moves: int
 
 
@@ -68,14 +71,14 @@ def explore(
         return lanes
     k = model.n_components
     count = min(settings.candidates, k * (k - 1) * (k - 2) // 2)
+    kept = min(settings.keep, count)
+    looked = 1 + -(-3 * count * settings.steps // k)  # a look at all components, and E-steps of three of them
     for move in range(settings.moves):
         own = jax.random.fold_in(jax.random.fold_in(key, 3), move)
         here, level = jax.tree.map(lambda leaf, best=best: leaf[best], lanes.params), float(lanes.objective[best])
-        points = _propose(model, here, rows, own, count, settings.steps, lane_width(rows, model))
+        points = _propose(model, here, rows, own, count, settings.steps, kept, lane_width(rows, model))
         tried = begin(model, points, rows, own, algorithm, None)
-        spent = np.full(count, settings.steps, np.int32)
-        spent[0] += 1  # the look at the rows that all candidates come from
-        tried = tried._replace(passes=tried.passes + spent)
+        tried = tried._replace(passes=tried.passes.at[0].add(looked))
         tried, winner = _follow(model, tried, rows, stop, algorithm, level + MARGIN * (1 + abs(level)), progress)
         before, lanes = len(lanes.status), join(lanes, tried)
         if winner is None:
@@ -96,7 +99,7 @@ def _follow(
     ended: list[tuple[int, Run]] = []
     winner = None
     while alive.size and winner is None:
-        lanes = advance(model, lanes, rows, stop, algorithm, alive, SEGMENT, widest)
+        lanes = advance(model, lanes, rows, stop, algorithm, alive, LOOK, widest)
         for ahead in alive[np.argsort(-worth(lanes)[alive], kind="stable")]:
             if not worth(lanes)[ahead] > goal:
                 break
@@ -106,9 +109,9 @@ def _follow(
             if worth(one)[0] > goal:
                 winner = int(ahead)
                 break  # else it rose only towards a collapse
-        hope = worth(lanes) + np.asarray(lanes.gap, np.float64)
         running = np.asarray(lanes.status) == Status.RUNNING
-        alive = alive[(running & (hope > goal))[alive]]
+        hope = np.where(running, np.asarray(lanes.objective, np.float64) + np.asarray(lanes.gap, np.float64), -np.inf)
+        alive = alive[hope[alive] > goal]
     lanes = put(lanes, jnp.arange(count), lanes)
     for number, one in ended:
         lanes = put(lanes, jnp.asarray([number]), one)
@@ -118,21 +121,25 @@ def _follow(
 # candidates
 
 
-@partial(jax.jit, static_argnames=("count", "steps", "width"))
-def _propose(model: Mixture, params: MixtureParams, rows: Rows, key: jax.Array, count: int, steps: int, width: int) -> Any:
-    """Starts (leading axis `count`): two components merged, a third split, and these three fitted with the others held."""
-    log_prob = reduce.map_rows(model.family, params.components, rows, _log_prob)[jnp.minimum(rows.pilot_index, rows.n - 1)]
+@partial(jax.jit, static_argnames=("count", "steps", "kept", "width"))
+def _propose(
+    model: Mixture, params: MixtureParams, rows: Rows, key: jax.Array, count: int, steps: int, kept: int, width: int
+) -> MixtureParams:
+    """Starts (leading axis `kept`): the best of `count` moves once their three components are fitted, the others held."""
+    log_prob = reduce.map_rows(model.family, params.components, rows, _log_prob)
     joint = jnp.log(params.weights) + log_prob
-    possible = jnp.isfinite(joint).any(axis=1, keepdims=True)
-    r = jnp.where(possible, jax.nn.softmax(jnp.where(possible, joint, 0), axis=1), 0)
-    triples = ranked_triples(r, log_prob, rows)[:count]
+    pilot = jnp.minimum(rows.pilot_index, rows.n - 1)
+    possible = jnp.isfinite(joint[pilot]).any(axis=1, keepdims=True)
+    r = jnp.where(possible, jax.nn.softmax(jnp.where(possible, joint[pilot], 0), axis=1), 0)
+    triples = ranked_triples(r, log_prob[pilot], rows)[:count]
 
-    def one(each: tuple[jax.Array, jax.Array]) -> MixtureParams:
+    def one(each: tuple[jax.Array, jax.Array]) -> tuple[MixtureParams, jax.Array]:
         triple, key = each
-        start = _move(model, params, rows, r, triple, key)
-        return _fit_three(model, start, triple, rows, steps)
+        return _fit_three(model, _move(model, params, rows, r, triple, key), triple, joint, rows, steps)
 
-    return over_lanes(one, (triples, jax.random.split(key, count)), count, width)
+    points, reached = over_lanes(one, (triples, jax.random.split(key, count)), count, width)
+    order = jnp.argsort(jnp.where(jnp.isnan(reached), jnp.inf, -reached), stable=True)[:kept]
+    return jax.tree.map(lambda leaf: leaf[order], points)
 
 
 def _log_prob(bound: Any, cells: Any, log_prob: jax.Array) -> jax.Array:
@@ -185,28 +192,60 @@ def _move(
     share = jnp.clip(parts[:, 0].sum() / jnp.maximum(parts.sum(), jnp.finfo(r.dtype).tiny), 0.1, 0.9)
     weights = params.weights
     weights = weights.at[i].add(weights[j]).at[j].set(share * weights[k]).at[k].set((1 - share) * weights[k])
-    return _only(model, triple, MixtureParams(weights, model.family.init(rows, r)), params)._replace(weights=weights)
+    parted = _of(model, model.family.init(rows, r), triple)
+    return _with(model, MixtureParams(weights, params.components), triple, weights[triple], parted)
 
 
-def _fit_three(model: Mixture, start: MixtureParams, triple: jax.Array, rows: Rows, steps: int) -> MixtureParams:
-    """Some steps of EM over the components of `triple` and their shares of what the three weigh together."""
-
-    def step(_: int, params: MixtureParams) -> MixtureParams:
-        local = model.localize(params, rows)
-        found = local.m_step(params, local.e_step(params, rows).statistics)
-        return _only(model, triple, found, params)
-
-    params = jax.lax.fori_loop(0, steps, step, start)
-    return settle(model.domains, params) if isinstance(model.fixed, Restrictions) else params
+def _of(model: Mixture, components: Any, triple: jax.Array) -> Any:
+    """Three of the components."""
+    return jax.tree.map(lambda domain, leaf: leaf[triple] if domain.state_axes else leaf, model.family.domains, components)
 
 
-def _only(model: Mixture, triple: jax.Array, new: MixtureParams, old: MixtureParams) -> MixtureParams:
-    """`new` at the places of `triple`, `old` elsewhere and in what all components share."""
-    free = jnp.zeros(model.n_components, bool).at[triple].set(True)
-    together, found = jnp.where(free, old.weights, 0).sum(), jnp.where(free, new.weights, 0)
-    weights = jnp.where(free & (found.sum() > 0), together * found / jnp.where(found.sum() > 0, found.sum(), 1), old.weights)
+def _with(model: Mixture, params: MixtureParams, triple: jax.Array, weights: jax.Array, components: Any) -> MixtureParams:
+    """The three put back; what all components share stays."""
 
-    def pick(domain: Any, a: jax.Array, b: jax.Array) -> jax.Array:
-        return jax.vmap(jnp.where)(free, a, b) if domain.state_axes else b
+    def put_back(domain: Any, leaf: jax.Array, new: jax.Array) -> jax.Array:
+        return leaf.at[triple].set(new) if domain.state_axes else leaf
 
-    return MixtureParams(weights, jax.tree.map(pick, model.family.domains, new.components, old.components))
+    return MixtureParams(
+        params.weights.at[triple].set(weights), jax.tree.map(put_back, model.family.domains, params.components, components)
+    )
+
+
+def _fit_three(
+    model: Mixture, start: MixtureParams, triple: jax.Array, joint: jax.Array, rows: Rows, steps: int
+) -> tuple[MixtureParams, jax.Array]:
+    """Some steps of EM over three components and their shares of what they weigh together, and the objective before the last.
+
+    What the others, whose log-joint densities (n, K) are known, leave of a row is theirs: each E-step costs 3 / K of a pass.
+    """
+    others = jax.nn.logsumexp(joint.at[:, triple].set(-jnp.inf), axis=1)
+    others = jnp.concatenate([others, jnp.zeros(1, others.dtype)])
+    together = start.weights[triple].sum()
+    prior = model._prior(start)
+
+    def step(_: int, carry: tuple[jax.Array, Any, jax.Array]) -> tuple[jax.Array, Any, jax.Array]:
+        weights, components = carry[:2]
+        family = model.family.localize(components, rows)
+        respond = Partial(_respond_three, jnp.log(weights), others)
+        found, (counts, reached) = reduce.fold(family, components, rows, respond, rowwise=True)
+        moved = family.maximize(components, found, None if prior is None else prior.components)
+        total = counts.sum()
+        return jnp.where(total > 0, together * counts / jnp.where(total > 0, total, 1), weights), moved, reached
+
+    begun = start.weights[triple], _of(model, start.components, triple), jnp.zeros((), rows.dtype)
+    weights, components, reached = jax.lax.fori_loop(0, steps, step, begun)
+    params = _with(model, start, triple, weights, components)
+    if isinstance(model.fixed, Restrictions):
+        params = settle(model.domains, params)
+    return params, reached + model.log_prior(params)
+
+
+def _respond_three(
+    log_weights: jax.Array, others: jax.Array, log_prob: jax.Array, weights: jax.Array, row: jax.Array
+) -> tuple[jax.Array, Any]:
+    beside = others[row][:, None]
+    known = jnp.concatenate([log_prob + log_weights[:, None], beside], axis=1)
+    r, log_density = softmax(jnp.zeros((known.shape[1], 1), known.dtype), known)
+    r = r[:, :-1] * weights[:, None]
+    return r, (r.sum(axis=(0, 2)), reduce.weighted_sum(log_density, weights))

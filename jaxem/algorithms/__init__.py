@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxem.algorithms.accelerated import accelerated
 from jaxem.algorithms.aitken import aitken
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.anderson import anderson
@@ -28,7 +29,7 @@ from jaxem.algorithms.variance_reduced_em import variance_reduced_em
 from jaxem.algorithms.variational import VariationalPosterior, variational
 
 __all__ = [
-    "Algorithm", "Info", "VariationalPosterior", "aitken", "anderson", "annealed_em", "classification_em",
+    "Algorithm", "Info", "VariationalPosterior", "accelerated", "aitken", "anderson", "annealed_em", "classification_em",
     "ecm", "ecme", "em", "gem", "gibbs", "gradient", "incremental_em", "lbfgs", "monte_carlo_em", "natural_gradient",
     "newton", "online_em", "parabolic", "quasi_newton", "saem", "squarem", "stochastic_em",
     "variance_reduced_em", "variational",

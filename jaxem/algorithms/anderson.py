@@ -4,6 +4,7 @@ f = M(u) - u; of the last m differences of u and of f, dX and dF, the next point
 |f - dF g|^2 + lambda |g|^2. lambda is set so that |g|^2 is the share 1 / (1 + 1.2^(25 - s)) of what it would be undamped; s counts
 accepted steps, and loses m for a rejected one. Where the objective at the new point is below that at u, the plain step M(u) is
 taken and the differences are forgotten; DAAREM forgets them every m steps, which costs twice the passes where m is small.
+Coordinates are those of `jaxem.algorithms.chart`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.chart import from_chart, to_chart
 from jaxem.algorithms.cycle import check_monotone, finite_params, opening_of_image, select
 from jaxem.algorithms.em import em
 from jaxem.checks import check_count
@@ -60,7 +62,7 @@ def _make(algorithm: Algorithm, memory: int) -> Algorithm:
 
 def _init(inner: Algorithm, memory: int, model: Any, params: Any, data: Any, key: jax.Array) -> AndersonState:
     image, info = inner.step(model, inner.init(model, params, data, key), data)
-    size = model.to_unconstrained(params).size
+    size = to_chart(model, params).size
     none = jnp.zeros((max(1, min(memory, size)), size), data.dtype)
     zero = jnp.zeros((), data.dtype)
     known = info.objective.astype(data.dtype), info.log_likelihood.astype(data.dtype)
@@ -68,12 +70,12 @@ def _init(inner: Algorithm, memory: int, model: Any, params: Any, data: Any, key
 
 
 def _step(inner: Algorithm, model: Any, state: AndersonState, data: Any) -> tuple[AndersonState, Info]:
-    u, plain = model.to_unconstrained(state.params), model.to_unconstrained(state.image.params)
+    u, plain = to_chart(model, state.params), to_chart(model, state.image.params)
     sound = jnp.isfinite(u) & jnp.isfinite(plain)
     residual = jnp.where(sound, plain - u, 0)
     mixed = _mixed(state, residual)
     leap = jnp.where(sound & jnp.isfinite(mixed), u + residual - mixed, plain)
-    begin = inner.init(model, model.from_unconstrained(leap, like=state.params), data, jax.random.key(0))
+    begin = inner.init(model, from_chart(model, leap, state.image.params), data, jax.random.key(0))
     slack = rounding(model, state.params, state.objective, data) / 4
 
     def attempt(tried: jax.Array) -> tuple[Any, Any, jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -102,8 +104,8 @@ def _step(inner: Algorithm, model: Any, state: AndersonState, data: Any) -> tupl
 
     kept = tried == 1
     m = len(state.points)
-    moved = model.to_unconstrained(params)
-    after = model.to_unconstrained(image.params) - moved
+    moved = to_chart(model, params)
+    after = to_chart(model, image.params) - moved
     finite = sound & jnp.isfinite(moved) & jnp.isfinite(after)
     place = state.filled % m
     points = state.points.at[place].set(jnp.where(finite, moved - u, 0))

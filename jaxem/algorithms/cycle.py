@@ -1,9 +1,9 @@
 """What accelerators share that look at two steps of a map and leap: u0 -> u1 -> u2, a leap to x, one step from there to y.
 
-The map is any monotone algorithm's step; coordinates are unconstrained. A leap along the slow directions stirs up fast ones, which
-the step from x settles; so the leap is judged at y, where the next cycle evaluates the objective anyway. Below that of u1 it is
-dropped and the cycle ends at u2: as monotone as its map, three evaluations a cycle, four where a leap is dropped, and the end is
-a plain step. Coordinates without bound (a probability of 0) do not leap.
+The map is any monotone algorithm's step; coordinates are those of `jaxem.algorithms.chart`. A leap along the slow directions stirs
+up fast ones, which the step from x settles; so the leap is judged at y, where the next cycle evaluates the objective anyway. Below
+that of u1 it is dropped and the cycle ends at u2: as monotone as its map, three evaluations a cycle, four where a leap is dropped,
+and the end is a plain step. Coordinates without bound do not leap.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.chart import from_chart, to_chart
 from jaxem.algorithms.em import em
 from jaxem.rounding import rounding
 
@@ -33,9 +34,9 @@ class CycleState(NamedTuple):
     rate: jax.Array  # () slowest rate of convergence seen of late
 
 
-def unmoved(memory: Any, accepted: jax.Array) -> Any:
+def unmoved(memory: Any, accepted: jax.Array, worth: jax.Array, x: jax.Array) -> Any:
     """The memory of a leap that does not mind whether it was accepted."""
-    del accepted
+    del accepted, worth, x
     return memory
 
 
@@ -44,7 +45,8 @@ class Leap(NamedTuple):
 
     start: Callable  # (vector u) -> memory
     leap: Callable  # (memory, u0, u1, u2) -> (x, memory)
-    learn: Callable = unmoved  # (memory, accepted) -> memory
+    # (memory, accepted, worth, x) -> memory; worth: the gain after u1 over that of u0 -> u1; x: where the leap went, kept inside
+    learn: Callable = unmoved
 
 
 class _Visit(NamedTuple):
@@ -54,6 +56,7 @@ class _Visit(NamedTuple):
     image: Any  # the map's state after it
     held: Any  # the map's state at u2
     u2: jax.Array
+    x: jax.Array  # where the leap went
     objective: jax.Array  # () at u1
     memory: Any
     good: jax.Array  # () bool: what was visited last may stand
@@ -84,12 +87,12 @@ def opening_of_image(inner: Algorithm, model: Any, params: Any) -> int:
 def _init(inner: Algorithm, leap: Leap, model: Any, params: Any, data: Any, key: jax.Array) -> CycleState:
     image, info = inner.step(model, inner.init(model, params, data, key), data)
     known = info.objective.astype(data.dtype), info.log_likelihood.astype(data.dtype)
-    return CycleState(params, image, *known, leap.start(model.to_unconstrained(params)), jnp.zeros((), data.dtype))
+    return CycleState(params, image, *known, leap.start(to_chart(model, params)), jnp.zeros((), data.dtype))
 
 
 def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any) -> tuple[CycleState, Info]:
     like, dtype = state.params, data.dtype
-    u0, u1 = model.to_unconstrained(like), model.to_unconstrained(state.image.params)
+    u0, u1 = to_chart(model, like), to_chart(model, state.image.params)
     slack = rounding(model, like, state.objective, data) / 4  # a quarter of what the driver takes for a fall
 
     def visit(now: _Visit) -> _Visit:
@@ -97,7 +100,7 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
 
         def leapt() -> tuple[Any, Any]:
             x, memory = leap.leap(now.memory, u0, u1, now.u2)
-            return inner.init(model, model.from_unconstrained(x, like=like), data, jax.random.key(0)), memory
+            return inner.init(model, from_chart(model, x, now.image.params), data, jax.random.key(0)), memory
 
         held = select(now.phase == 1, now.image, now.held)
         if inner.opening(model, like) == 0:
@@ -113,7 +116,8 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
             (begin.params, objective, info.log_likelihood.astype(dtype)),
             image,
             held,
-            jnp.where(first, model.to_unconstrained(image.params), now.u2),
+            jnp.where(first, to_chart(model, image.params), now.u2),
+            jnp.where(now.phase == 1, to_chart(model, begin.params), now.x),
             jnp.where(first, objective, now.objective),
             memory,
             jnp.where(second, sound & (objective >= now.objective - slack), now.phase == 3),
@@ -123,14 +127,15 @@ def _step(inner: Algorithm, leap: Leap, model: Any, state: CycleState, data: Any
 
     none = jnp.zeros((), dtype)
     spent = jnp.asarray(inner.opening(model, like), jnp.int32)
-    begin = _Visit((like, none, none), state.image, state.image, u1, none, state.memory, jnp.zeros((), bool), spent, 0 * spent)
+    begin = _Visit((like, none, none), state.image, state.image, u1, u1, none, state.memory, jnp.zeros((), bool), spent, 0 * spent)
     end = jax.lax.while_loop(lambda now: (now.phase < 3) | ((now.phase == 3) & ~now.good), visit, begin)
 
     u = jnp.stack([u0, u1, end.u2])
     slowest = jnp.maximum(rate_of(u), FORGET * state.rate)
     gain = end.objective - state.objective
     gap = jnp.where(gain >= -slack, jnp.maximum(gain, 0) * slowest**4 / (1 - slowest**2), jnp.inf)
-    memory = leap.learn(end.memory, end.phase == 3)
+    worth = jnp.where(gain > 0, (end.at[1] - end.objective) / jnp.where(gain > 0, gain, 1), 0)
+    memory = leap.learn(end.memory, end.phase == 3, worth, end.x)
     params, objective, log_likelihood = end.at
     new = CycleState(params, end.image, objective, log_likelihood, memory, slowest)
     return new, Info(state.log_likelihood, state.objective, end.passes, gap)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.chart import from_chart, to_chart
 from jaxem.algorithms.cycle import FORGET, check_monotone, differences, finite_params, opening_of_image, rate_of, select
 from jaxem.algorithms.em import em
 from jaxem.rounding import rounding
@@ -36,6 +37,7 @@ class ParabolicState(NamedTuple):
 
 class _Search(NamedTuple):
     held: tuple[Any, Any, jax.Array, jax.Array]  # params, the map's state after, objective, log-likelihood: the last that rose
+    near: Any  # params at u2
     u1: jax.Array
     u2: jax.Array
     good: jax.Array  # () bool: whether the last trial rose
@@ -67,7 +69,7 @@ def _init(inner: Algorithm, model: Any, params: Any, data: Any, key: jax.Array) 
 
 def _step(inner: Algorithm, model: Any, state: ParabolicState, data: Any) -> tuple[ParabolicState, Info]:
     like, dtype = state.params, data.dtype
-    u0 = model.to_unconstrained(state.image.params)
+    u0 = to_chart(model, state.image.params)
     slack = rounding(model, like, state.objective, data) / 4
 
     def visit(now: _Search) -> _Search:
@@ -78,7 +80,7 @@ def _step(inner: Algorithm, model: Any, state: ParabolicState, data: Any) -> tup
         settled = now.phase < 3
 
         def tried() -> Any:
-            return inner.init(model, model.from_unconstrained(x, like=like), data, jax.random.key(0))
+            return inner.init(model, from_chart(model, x, now.near), data, jax.random.key(0))
 
         if inner.opening(model, like) == 0:
             begin, opened = select(settled, now.held[1], tried()), jnp.zeros((), jnp.int32)
@@ -90,9 +92,10 @@ def _step(inner: Algorithm, model: Any, state: ParabolicState, data: Any) -> tup
         sound = jnp.isfinite(objective) & finite_params(image.params) & ~model.degenerate(begin.params, data).any()
         rose = settled | (sound & (objective > now.held[2]))
         point = (begin.params, image, objective, info.log_likelihood.astype(dtype))
-        u = model.to_unconstrained(image.params)
+        u = to_chart(model, image.params)
         return _Search(
             select(rose, point, now.held),
+            select(now.phase < 2, image.params, now.near),
             jnp.where(now.phase == 0, u, now.u1),
             jnp.where(now.phase < 2, u, now.u2),
             rose,
@@ -103,7 +106,7 @@ def _step(inner: Algorithm, model: Any, state: ParabolicState, data: Any) -> tup
 
     zero = jnp.zeros((), jnp.int32)
     held = (like, state.image, state.objective, state.log_likelihood)
-    begin = _Search(held, u0, u0, jnp.ones((), bool), zero, zero, state.place)
+    begin = _Search(held, like, u0, u0, jnp.ones((), bool), zero, zero, state.place)
     end = jax.lax.while_loop(lambda now: now.good & (now.phase < 3 + TRIALS), visit, begin)
 
     slowest = jnp.maximum(rate_of(jnp.stack([u0, end.u1, end.u2])), FORGET * state.rate)

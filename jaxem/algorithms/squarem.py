@@ -24,15 +24,17 @@ def squarem(algorithm: Algorithm | None = None) -> Algorithm:
     Args:
         algorithm: the monotone algorithm to accelerate, default `em()`.
     """
-    return cycle(algorithm, Leap(_start, _leap, _learn))
+    return cycle(algorithm, Leap(start, leap, learn))
 
 
-def _start(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+def start(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The bound of a, and a itself."""
     bound = jnp.full((), GROWTH, u.dtype)
     return bound, bound
 
 
-def _leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax.Array, Any]:
+def leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax.Array, Any]:
+    """The squared extrapolation."""
     bound, _ = memory
     r, after = differences(u0, u1, u2)
     v = after - r
@@ -43,7 +45,9 @@ def _leap(memory: Any, u0: jax.Array, u1: jax.Array, u2: jax.Array) -> tuple[jax
     return u2 + 2 * (a - 1) * r + (a**2 - 1) * v, (bound, a)
 
 
-def _learn(memory: Any, accepted: jax.Array) -> Any:
+def learn(memory: Any, accepted: jax.Array, worth: jax.Array, x: jax.Array) -> Any:
+    """The bound after a leap that was accepted or dropped."""
+    del worth, x
     bound, a = memory
     reached = a >= bound
     moved = jnp.where(accepted, GROWTH * bound, jnp.maximum(bound / GROWTH, 1))

@@ -144,7 +144,8 @@ class Mixture(ConjugateMixture, Model):
         return self._m_step(params, statistics, self.family.maximize_expanded)
 
     def _m_step(self, params: MixtureParams, statistics: MixtureStatistics, maximize: Any) -> MixtureParams:
-        if isinstance(self.fixed, Restrictions):
+        held = isinstance(self.fixed, Restrictions)
+        if held and not self._only_weights(params):
             return restricted_m_step(self, params, statistics)
         counts = statistics.weights
         prior = self._prior(params)
@@ -152,8 +153,15 @@ class Mixture(ConjugateMixture, Model):
             counts = jnp.maximum(counts + prior.concentration - 1, 0)
         total = counts.sum()
         weights = jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), params.weights)
+        if held:
+            return MixtureParams(weights, params.components)
         components = None if prior is None else prior.components
         return MixtureParams(weights, maximize(params.components, statistics.components, components))
+
+    def _only_weights(self, params: MixtureParams) -> bool:
+        """Whether every param of the components is held, so that the weights alone move, in closed form."""
+        weights, components = self.domains
+        return isinstance(weights, Simplex) and domains.count(components, jax.tree.map(jnp.shape, params.components)) == 0
 
     def _prior(self, params: MixtureParams) -> MixturePrior | None:
         """The prior in the dtype of the params."""

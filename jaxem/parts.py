@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.data import Rows, Section, with_weights
+from jaxem.sequence_parts import cuts_lanes, lanes_of
 
 PER_CHUNK = 64  # work of a chunk that does not depend on its width, in rows
 
@@ -43,20 +44,20 @@ def units(rows: Rows) -> int:
 
 def most_parts(rows: Rows) -> int:
     """Into how many parts rows can be cut."""
-    return units(rows)
+    return rows.lanes.slot.shape[1] if cuts_lanes(rows) else units(rows)
 
 
 def check_parts(rows: Rows, count: int, name: str) -> int:
     """`count`, or ValueError where the data cannot be cut so."""
     if count > most_parts(rows):
-        kind = "rows" if rows.lanes is None else "sequences, which are not cut"
+        kind = "rows" if rows.lanes is None else "lanes of sequences, which are not cut"
         raise ValueError(f"{name}: found {count} parts for {most_parts(rows)} {kind}; give fewer parts.")
     return count
 
 
 def passes(rows: Rows, count: int) -> int:
     """E-step equivalents of one visit to each part."""
-    return 1 if rows.lanes is None else count
+    return 1 if rows.lanes is None or cuts_lanes(rows) else count
 
 
 def weight(rows: Rows) -> jax.Array:
@@ -74,6 +75,8 @@ def part(rows: Rows, index: Any, count: int) -> Rows:
     for any number of devices where no cell is missing.
     """
     index = jnp.asarray(index, jnp.int32)
+    if cuts_lanes(rows):
+        return lanes_of(rows, index, count)
     if rows.lanes is not None:
         mine = rows.lanes.sequence % count == index
         return with_weights(rows, jnp.where(mine, rows.weights, 0))

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from jaxem import parts
 from jaxem.algorithms.algorithm import Algorithm, Info
-from jaxem.algorithms.incremental_em import total
-from jaxem.algorithms.mixing import check_mixable, moved
+from jaxem.algorithms.cycle import select
+from jaxem.algorithms.mixing import check_mixable, moved, zeros_of
 from jaxem.checks import check_count
 
 
@@ -66,27 +66,42 @@ def _init(settings: _Settings, model: Any, params: Any, data: Any, key: jax.Arra
     return VarianceReducedState(params, key)
 
 
+class _Visit(NamedTuple):
+    """A step under way."""
+
+    params: Any
+    running: Any  # the statistics that params follow from
+    known: Any  # of each part at the params that the step began with
+    whole: Any  # their sum
+    told: jax.Array  # () log-likelihood of the parts seen at those params
+
+
 def _step(settings: _Settings, model: Any, state: VarianceReducedState, data: Any) -> tuple[VarianceReducedState, Info]:
     count, gain = settings.n_blocks, settings.gain
     local = model.localize(state.params, data, shared=True)
     key, own = jax.random.split(state.key)
 
-    def look(index: jax.Array) -> tuple[Any, jax.Array]:
-        statistics, log_likelihood = local.e_step(state.params, parts.part(data, index, count))
-        return statistics, log_likelihood.astype(data.dtype)
-
-    known, log_likelihoods = jax.lax.map(look, jnp.arange(count))
-    whole, log_likelihood = total(known), log_likelihoods.sum()
-
-    def visit(carry: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], None]:
-        params, running = carry
-        found = local.e_step(params, parts.part(data, index, count)).statistics
+    def visit(now: _Visit, given: tuple[jax.Array, jax.Array]) -> tuple[_Visit, None]:
+        """The first `count` visits look at all parts where the step began, the others move; one loop, so that the E-step is
+        compiled once."""
+        number, index = given
+        looking = number < count
+        found, log_likelihood = local.e_step(now.params, parts.part(data, index, count))
+        old = jax.tree.map(lambda leaf: leaf[index], now.known)
+        known = jax.tree.map(lambda leaf, new: leaf.at[index].set(jnp.where(looking, new, leaf[index])), now.known, found)
+        whole = jax.tree.map(lambda total, new: jnp.where(looking, total + new, total), now.whole, found)
         running = jax.tree.map(
-            lambda s, new, old, all_old: s + gain * (count * (new - old[index]) + all_old - s), running, found, known, whole
-        )
-        return (moved(local, params, running, data), running), None
+            lambda s, new, old, all_old: jnp.where(looking, all_old, s + gain * (count * (new - old) + all_old - s)),
+            now.running, found, old, whole,
+        )  # fmt: skip
+        params = select(number < count - 1, now.params, moved(local, now.params, running, data))
+        told = now.told + jnp.where(looking, log_likelihood, 0).astype(data.dtype)
+        return _Visit(params, running, known, whole, told), None
 
-    begin = moved(local, state.params, whole, data), whole
-    (params, _), _ = jax.lax.scan(visit, begin, jax.random.permutation(own, count))
-    objective = log_likelihood + model.log_prior(state.params)
-    return VarianceReducedState(params, key), Info(log_likelihood, objective, 2 * parts.passes(data, count))
+    shapes = jax.eval_shape(lambda: local.e_step(state.params, parts.part(data, 0, count)).statistics)
+    many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes)
+    begin = _Visit(state.params, zeros_of(shapes), zeros_of(many), zeros_of(shapes), jnp.zeros((), data.dtype))
+    order = jnp.concatenate([jnp.arange(count), jax.random.permutation(own, count)])
+    end, _ = jax.lax.scan(visit, begin, (jnp.arange(2 * count), order))
+    objective = end.told + model.log_prior(state.params)
+    return VarianceReducedState(end.params, key), Info(end.told, objective, 2 * parts.passes(data, count))

@@ -80,9 +80,9 @@ def test_tempering(row):
     assert values[1] <= values[2] + N * states / 4 + slack
 
 
-def test_drawn_by_number_of_the_row():
+@pytest.mark.parametrize("row", [poisson.ROWS[0], pytest.param(gaussian.ROWS[0], marks=pytest.mark.slow)], ids=lambda r: r.name)
+def test_drawn_by_number_of_the_row(row):
     """Devices, blocks and padding change nothing: eight devices, rows whose neighbours are left out, lanes of a batch."""
-    row = gaussian.ROWS[0]
     y, params = row.data("float64"), row.params("float64")
     mesh = NamedSharding(Mesh(np.array(jax.devices("cpu")[:8]), ("rows",)), PartitionSpec("rows"))
     key = jax.random.key(3)

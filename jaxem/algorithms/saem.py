@@ -78,7 +78,7 @@ def saem(burn_in: int = 50, exponent: float = 0.7) -> Algorithm:
 
 def _init(model: Any, params: Any, data: Any, key: jax.Array) -> SAEMState:
     check_mixable(model, "saem")
-    local = model.localize(params, data)
+    local = model.localize(params, data, shared=True)
     shapes = jax.eval_shape(lambda: local.e_step(params, data).statistics)
     u = model.to_unconstrained(params)
     none = jnp.zeros((u.size, u.size) if model.draws else (0, 0), data.dtype)

@@ -20,7 +20,7 @@ from jaxem.kernels import durations, structured_chain
 from jaxem.kernels.duration_chain import DurationChain
 from jaxem.kernels.durations import CategoricalDuration, NegativeBinomialDuration, PoissonDuration
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
-from jaxem.models.hidden_markov import check_initial, check_mask, shares
+from jaxem.models.markov_checks import check_initial, check_mask, shares
 from jaxem.models.path_readings import PathReadings
 from jaxem.priors import dot_log
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences

@@ -22,7 +22,7 @@ from jaxem.kernels.lag_chain import LagChain
 from jaxem.kernels.stationary import stationary
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
-from jaxem.models.hidden_markov import check_initial, shares
+from jaxem.models.markov_checks import check_initial, shares
 from jaxem.models.path_readings import PathReadings, present
 from jaxem.models.stationary_step import maximize_stationary
 from jaxem.models.switching_inputs import check_series, lagged, read_series, simulate, start

@@ -19,7 +19,7 @@ from jaxem.kernels import moving_chain
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, move_gate
 from jaxem.kernels.moving_chain import MovingChain
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
-from jaxem.models.hidden_markov import check_initial, shares
+from jaxem.models.markov_checks import check_initial, shares
 from jaxem.models.markov_readings import MarkovReadings
 from jaxem.models.mixture_of_experts import GateParams, own, read_gated
 from jaxem.priors import dot_log

@@ -130,9 +130,7 @@ def _of_section(section: Section, rows: Rows, index: jax.Array, count: int) -> t
     dealt, everywhere = jax.sharding.PartitionSpec(rows.axis), jax.sharding.PartitionSpec()
     mask = dealt if section.pattern is None else everywhere
     specs = jax.tree.map(lambda _: dealt, section)._replace(mask=mask)
-    mapped = jax.shard_map(
-        local, mesh=rows.mesh, in_specs=(specs, everywhere), out_specs=(specs, dealt), check_vma=False
-    )
+    mapped = jax.shard_map(local, mesh=rows.mesh, in_specs=(specs, everywhere), out_specs=(specs, dealt), check_vma=False)
     return mapped(section, index)
 
 

@@ -74,9 +74,7 @@ def _move(optimizer: Any, state: GradientState, uphill: jax.Array) -> tuple[jax.
     return jnp.where(sound, state.u + updates, state.u), memory
 
 
-def _visit_batches(
-    optimizer: Any, batch_size: int, model: Any, state: GradientState, data: Any
-) -> tuple[GradientState, Info]:
+def _visit_batches(optimizer: Any, batch_size: int, model: Any, state: GradientState, data: Any) -> tuple[GradientState, Info]:
     count = batches_of(batch_size, model, data)
     like, whole = state.params, data.weights.sum()
     all_told = parts.weight(data)

@@ -1,10 +1,10 @@
 r"""Stochastic EM with variance reduction: online EM whose batches are corrected by what they said at the start of the step.
 
-A step looks at every part at theta~, the params it begins with, keeps the statistics s_B(theta~), and begins as EM does: s is their
-sum, theta = M(s). Then for each of the N parts in random order s <- (1 - g) s + g (N s_B(theta) - N s_B(theta~) + sum of s_B(theta~))
-and theta = M(s) (sEM-vr: Chen, Zhu, Teh and Zhang 2018, NeurIPS 31; Karimi, Wai, Moulines and Lavielle 2019, NeurIPS 32). As theta
-settles the correction takes away all that the choice of B adds, so that a constant gain g converges to a fixed point of EM, and
-linearly near it.
+A step looks at every part at theta~, the params it begins with, keeps the statistics s_B(theta~), and begins as EM does: s is
+their sum, theta = M(s). Then for each of the N parts, in random order, s <- (1 - g) s + g (N s_B(theta) - N s_B(theta~) + sum of
+s_B(theta~)) and theta = M(s) (sEM-vr: Chen, Zhu, Teh and Zhang 2018, NeurIPS 31; Karimi, Wai, Moulines and Lavielle 2019, NeurIPS
+32). As theta settles, the correction takes away all that the choice of B adds, so that a constant gain g converges to a fixed point
+of EM, and linearly near it.
 """
 
 from __future__ import annotations

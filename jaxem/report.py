@@ -174,7 +174,7 @@ def describe_restarts(fit: Fit) -> str:
     failed = [status for status in statuses if status not in (Status.CONVERGED, Status.MAX_STEPS)]
     text = f"{int(reached_best(fit).sum())} of {len(statuses)} reached the best value"
     for status in sorted(set(failed)):
-        text += f"; {failed.count(status)} ended {status.name}"
+        text += f"; {failed.count(status)} " + ("dropped on the way" if status == Status.RUNNING else f"ended {status.name}")
     return text
 
 

@@ -99,7 +99,7 @@ class Fit(NamedTuple):
     gap: jax.Array  # () Aitken estimate of the objective still to gain; inf where it cannot be estimated
     degenerate: jax.Array  # (K,) bool, the components that collapsed in the returned restart
     restart_log_likelihoods: jax.Array  # (R,) log-likelihood of every restart
-    restart_statuses: jax.Array  # (R,) int32, `Status` of every restart
+    restart_statuses: jax.Array  # (R,) int32, `Status` of every restart; RUNNING where a search dropped it
     restart_histories: jax.Array  # (R, H) history of every restart
     restart_strides: jax.Array  # (R,) int32
     detail: Any = None  # what the algorithm found besides params (a posterior, draws, a Monte Carlo error); None for most

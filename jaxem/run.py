@@ -116,7 +116,10 @@ def conclude(model: Any, run: Run, rows: Rows, algorithm: Algorithm) -> Run:
     if algorithm.monotone:
         sound = sound & (end.objective >= run.objective - rounding(model, end.params, end.objective, rows))
     history, spent, stride = _record(run, end.objective)
-    unknown = run.steps == 0  # never advanced: the start itself had collapsed
+    # never advanced, as the start itself had collapsed; or ended badly where what was told is of other params than those kept
+    kept = jax.tree.map(lambda new, old: (new == old).all(), end.params, run.params)
+    here = jnp.stack(jax.tree.leaves(kept)).all()
+    unknown = (run.steps == 0) | (~ended_well & here & (not algorithm.monotone))
     known = jnp.where(jnp.isnan(end.log_likelihood), -jnp.inf, end.log_likelihood)
     worth = jnp.where(jnp.isnan(end.objective), -jnp.inf, end.objective)
     gap = jnp.minimum(run.gap, aitken_gap(end.objective, run.objective, run.before)) if algorithm.monotone else run.gap

@@ -31,27 +31,31 @@ Y, START = ROW.data("float64"), ROW.params("float64")
 PARTS = 6  # of the 60 rows: row i is in part i modulo 6
 
 
+def numpy_joint(params, y):
+    """(n, K) log of weight times density of the observed cells, by scipy."""
+    weights, rate = params
+    return np.log(weights) + np.nansum(oracle.logpmf(y[:, None], rate), axis=2)
+
+
 def numpy_e_step(params, y):
     """Responsibilities and log-densities of a Poisson mixture."""
-    weights, rate = params
-    joint = np.log(weights) + oracle.logpmf(y[:, None], rate).sum(axis=2)
+    joint = numpy_joint(params, y)
     total = logsumexp(joint, axis=1)
     return np.exp(joint - total[:, None]), total
 
 
 def numpy_sums(r, y):
-    return np.concatenate([r.sum(axis=0)[:, None], r.T @ y], axis=1)
+    return np.concatenate([r.sum(axis=0)[:, None], r.T @ np.isfinite(y), r.T @ np.nan_to_num(y)], axis=1)
 
 
 def numpy_m_step(sums):
-    return sums[:, 0] / sums[:, 0].sum(), sums[:, 1:] / sums[:, :1]
+    weights, (counts, totals) = sums[:, 0], np.split(sums[:, 1:], 2, axis=1)
+    return weights / weights.sum(), totals / counts
 
 
 def numpy_free_energy(params, r, y):
     """E_q log p(y, z) + entropy of q = r, row by row."""
-    weights, rate = params
-    joint = np.log(weights) + oracle.logpmf(y[:, None], rate).sum(axis=2)
-    return (r * joint).sum() - xlogy(r, r).sum()
+    return (r * numpy_joint(params, y)).sum() - xlogy(r, r).sum()
 
 
 def numpy_of(params):
@@ -121,7 +125,7 @@ def test_from_the_optimum_they_stay(best):
     for algorithm in (incremental_em(PARTS), variance_reduced_em(PARTS)):
         again = fit(ROW.model, Y, params=best.params, algorithm=algorithm, stop=Stop(tolerance=1e-8))
         assert again.status == Status.CONVERGED
-        assert again.steps <= 3
+        assert again.steps <= 5
         close(again.params, numpy_of(best.params), 1e-6)
 
 
@@ -132,6 +136,7 @@ def test_they_end_where_em_does(best):
         np.testing.assert_allclose(found.log_likelihood, best.log_likelihood, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_online_em_of_few_rows():
     """500 rows cut within their one chunk: near the maximum after some visits, and the same again from the same key."""
     y = ROW.simulate(500, 1)

@@ -3,8 +3,8 @@ r"""Online EM: params move after every batch, on statistics that forget.
 After batch B of b rows the running statistics of the n rows are s <- s + g_k (n/b s_B(theta) - s), g_k = k^-exponent, and theta
 is M(s): stochastic approximation of the fixed point of EM in the space of statistics (Cappe and Moulines 2009, JRSS-B 71:593; Liang
 and Klein 2009, NAACL). It converges to a stationary point of the likelihood for exponents in (0.5, 1]; the average of the params
-does so at the best rate whatever the exponent (Polyak and Juditsky 1992, SIAM J. Control Optim. 30:838). Early params are forgotten by
-weights that grow like k^3 (polynomial-decay averaging, Shamir and Zhang 2013, ICML): 94% of the average is the last half.
+does so at the best rate whatever the exponent (Polyak and Juditsky 1992, SIAM J. Control Optim. 30:838). Early params are forgotten
+by weights that grow like k^3 (polynomial-decay averaging, Shamir and Zhang 2013, ICML): 94% of the average is the last half.
 """
 
 from __future__ import annotations

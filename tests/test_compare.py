@@ -128,7 +128,7 @@ def test_command(tmp_path, capsys):
     np.testing.assert_allclose(written["best"], PUBLISHED["logLik"], atol=1e-8)
     assert picture.read_bytes().startswith(b"\x89PNG")
     for wrong, expected in (
-        ("squarm", "unknown algorithm 'squarm'; there are em, "),
+        ("squarm", "unknown algorithm 'squarm'; there are accelerated, aitken, "),
         ("adam:fast", "a learning rate is a number above 0"),
         ("em:2", "unknown algorithm 'em:2'"),
         ("em,em", "name different algorithms"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import sys
@@ -31,11 +32,18 @@ EXAMPLE = """example, which needs no file of yours:
 
 An optimiser takes a learning rate: adam:0.01."""
 
-# name -> what makes it; what needs more than its name is made here
-PLAIN = (
-    "em", "squarem", "anderson", "quasi_newton", "aitken", "newton", "lbfgs",
-)  # fmt: skip
 OPTIMISERS: dict[str, Callable[[float], Any]] = {"adam": optax.adam, "sgd": optax.sgd}
+
+
+def plain() -> tuple[str, ...]:
+    """Names of the algorithms that can be called without an argument."""
+    found = []
+    for name in algorithms.__all__:
+        make = getattr(algorithms, name)
+        if not isinstance(make, type):
+            if all(each.default is not each.empty for each in inspect.signature(make).parameters.values()):
+                found.append(name)
+    return tuple(found)
 
 
 def algorithm_named(text: str) -> Algorithm:
@@ -54,8 +62,8 @@ def algorithm_named(text: str) -> Algorithm:
         if not 0 < value < math.inf:
             raise CommandError(f"--algorithms: found {text!r}; a learning rate is a number above 0, as adam:0.05")
         return _optimiser(name, value)
-    if name not in PLAIN or colon:
-        raise CommandError(f"--algorithms: unknown algorithm {text!r}; there are {', '.join((*PLAIN, *OPTIMISERS))}")
+    if name not in plain() or colon:
+        raise CommandError(f"--algorithms: unknown algorithm {text!r}; there are {', '.join((*plain(), *OPTIMISERS))}")
     return getattr(algorithms, name)()
 
 
@@ -75,7 +83,7 @@ def add(commands: Any) -> None:
     )
     add_case(parser)
     option = parser.add_argument_group("comparison").add_argument
-    known = ", ".join((*PLAIN, *OPTIMISERS))
+    known = ", ".join((*plain(), *OPTIMISERS))
     option("--algorithms", type=names, default=names(DEFAULT), metavar="A,B", help=f"of {known} (default: {DEFAULT})")
     option("--budget", type=whole(1), metavar="N", help="passes after which each ends")
     add_stop(option, STEPS)

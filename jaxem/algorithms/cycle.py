@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.algorithms.algorithm import Algorithm, Info
+from jaxem.algorithms.algorithm import Algorithm, Info, last
 from jaxem.algorithms.chart import from_chart, to_chart
 from jaxem.algorithms.em import em
 from jaxem.rounding import rounding
@@ -167,6 +167,11 @@ def check_monotone(algorithm: Any) -> None:
         raise TypeError(f"algorithm: found {type(algorithm).__name__}; give one to accelerate, for instance em().")
     if not algorithm.monotone:
         raise ValueError("algorithm: only a monotone one can be accelerated: a random step says nothing about the next.")
+    if algorithm.conclude is not last:
+        raise ValueError(
+            "algorithm: maximises something else than its newest params' log-likelihood + log prior, by which a leap is judged; "
+            "accelerate one such as em()."
+        )
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:

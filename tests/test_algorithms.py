@@ -12,20 +12,30 @@ from table import DTYPES, N
 
 import jaxem
 from jaxem import (
+    Gaussian,
+    GaussianParams,
     Mixture,
     MixtureParams,
     Poisson,
     PoissonParams,
+    Single,
     Status,
     Stop,
+    StudentT,
+    StudentTParams,
+    accelerated,
     aitken,
     anderson,
+    ecm,
     ecme,
     em,
     fit,
+    gem,
     gradient,
     lbfgs,
+    natural_gradient,
     newton,
+    parabolic,
     prepare,
     quasi_newton,
     squarem,
@@ -38,6 +48,9 @@ MONOTONE = {
     "aitken": aitken(),
     "newton": newton(),
     "lbfgs": lbfgs(),
+    "accelerated": accelerated(),
+    "parabolic": parabolic(),
+    "natural_gradient": natural_gradient(),
 }
 QUICK = ("squarem", "anderson", "newton")
 
@@ -82,7 +95,7 @@ def test_monotone_and_as_high_as_em(name, row, dtype):
 # 2100 passes (Varadhan and Roland 2008, table 1)
 DEATHS = np.array([162, 267, 271, 185, 111, 61, 27, 8, 3, 1.0])
 PUBLISHED = json.loads((Path(__file__).parent / "reference/poisson_mixture_london_deaths/expected.json").read_text())
-PASSES = {"squarem": 90, "anderson": 35, "quasi_newton": 45, "newton": 25, "lbfgs": 120}
+PASSES = {"squarem": 90, "anderson": 35, "quasi_newton": 45, "newton": 25, "lbfgs": 120, "accelerated": 35}
 
 
 def london(algorithm, **more):
@@ -102,6 +115,56 @@ def test_passes_on_the_london_deaths(name):
 
 def test_em_on_the_london_deaths():
     assert 1700 <= london(em()).passes <= 2100
+
+
+@pytest.mark.parametrize(("algorithm", "like"), [
+    (ecm(), 1), (ecm((("weights", "rate"),)), 1), (gem(optax.lbfgs(), 3), 1), (ecme("weights", method="root"), 4),
+], ids=["ecm", "one-block", "gem", "ecme-root"])  # fmt: skip
+@pytest.mark.slow
+def test_other_m_steps_reach_the_same_maximum(algorithm, like):
+    """Conditional maximisations of separate terms of Q are the M-step itself, and so is an optimiser that gets there."""
+    found = london(algorithm)
+    assert found.status == Status.CONVERGED
+    np.testing.assert_allclose(found.log_likelihood, PUBLISHED["logLik"], atol=1e-7)
+    assert found.passes <= like * 2100
+    if like == 1:
+        np.testing.assert_allclose(found.steps, london(em()).steps, rtol=0.01)
+
+
+@pytest.mark.slow
+def test_the_root_is_where_newton_ends():
+    """One dof on the observed likelihood by either method, of complete t rows whose dof is far from the start."""
+    y = np.random.default_rng(0).standard_t(3.0, (80, 2))
+    model = Single(StudentT(dof="common"))
+    start = StudentTParams(jnp.zeros(2), jnp.eye(2), jnp.array(30.0))
+    stop = Stop(tolerance=1e-10)
+    newton_, root = (fit(model, y, params=start, algorithm=ecme(block="dof", method=m), stop=stop) for m in ("newton", "root"))
+    assert newton_.status == root.status == Status.CONVERGED
+    np.testing.assert_allclose(root.params.dof, newton_.params.dof, rtol=1e-4)
+    np.testing.assert_allclose(root.log_likelihood, newton_.log_likelihood, atol=1e-8)
+
+
+def proportions():
+    """Twenty known normals of which a few have a weight > 0 in the maximum, and a start inside."""
+    y = np.random.default_rng(5).choice([-2.0, 0.0, 2.5], 100, p=[0.3, 0.5, 0.2]) + np.random.default_rng(6).normal(size=100)
+    grid = np.linspace(-5, 5, 20)[:, None]
+    held = GaussianParams(jnp.asarray(grid), jnp.ones((20, 1)))
+    model = Mixture(Gaussian("diagonal"), 20, fixed={"mean": grid, "covariance": np.ones((20, 1))})
+    return y, grid, model, MixtureParams(jnp.full(20, 0.05), held)
+
+
+def test_a_maximum_on_the_boundary():
+    """Weights that are 0 in the maximum: Kuhn and Tucker's conditions, sum_i p_ik / p_i <= n and = n where the weight is > 0."""
+    y, grid, model, start = proportions()
+    stop = Stop(tolerance=1e-9, max_passes=3000, max_steps=3000)
+    found = fit(model, y[:, None], params=start, algorithm=accelerated(), stop=stop)
+    assert found.status == Status.CONVERGED, found.explain()
+    density = np.exp(-0.5 * (y[:, None] - grid[:, 0]) ** 2)
+    weights = np.asarray(found.params.weights)
+    slope = (density / (density @ weights)[:, None]).sum(0)
+    # by concavity what is left to gain is at most the largest slope less n
+    assert slope.max() - len(y) <= 1e-3
+    np.testing.assert_allclose(slope[weights > 1e-3], len(y), rtol=1e-4)
 
 
 def test_gradient_ascent_rises_and_says_that_it_is_not_monotone():
@@ -150,7 +213,25 @@ def test_bad_input():
         anderson("em")
     with pytest.raises(TypeError, match="one of optax"):
         gradient(0.1)
+    with pytest.raises(ValueError, match=r"there are weights, components\.rate"):
+        london(ecm("nope"))
+    with pytest.raises(TypeError, match="names of params"):
+        ecm(3)
+    with pytest.raises(ValueError, match="None for each"):
+        ecm(())
+    with pytest.raises(ValueError, match="has 2 here; take 'newton'"):
+        london(ecme("rate", method="root"))
+    with pytest.raises(ValueError, match="unknown 'bisection'"):
+        ecme("rate", method="bisection")
+    with pytest.raises(TypeError, match="one of optax"):
+        gem(0.1)
+    with pytest.raises(ValueError, match="steps"):
+        gem(optax.adam(0.1), 0)
     with pytest.raises(ValueError, match="secants"):
         quasi_newton(secants=0)
     assert squarem(em()) == squarem()
     assert jaxem.anderson(memory=3) == jaxem.anderson(memory=3)
+    assert ecme("rate") == ecme(block="rate") != ecme("rate", method="root")
+    assert accelerated(em()) == accelerated()
+    assert ecm("rate") == ecm(("rate",))
+    assert quasi_newton() == quasi_newton(em(), 3)

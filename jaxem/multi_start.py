@@ -78,7 +78,8 @@ def successive_halving(
     lengths = tuple(check_count(steps, "rungs") for steps in _listed(rungs))
     _check_keep(keep, starts)
     if algorithm is not None and not isinstance(algorithm, Algorithm):
-        raise TypeError(f"algorithm: found {type(algorithm).__name__}; give an Algorithm, for instance em() (called).")
+        found = getattr(algorithm, "__name__", type(algorithm).__name__)
+        raise TypeError(f"algorithm: found {found}; give an Algorithm, for instance em() (called).")
     return Search(partial(_explore, starts, lengths, keep, algorithm), _draws_its_own)
 
 

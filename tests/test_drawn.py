@@ -19,9 +19,9 @@ DRAWS = 200
 QUICK = ("mixture-poisson", "hidden-markov-poisson")
 
 
-def some_rows(quick=QUICK):
+def some_rows(quick=QUICK, slow=True):
     for row in collect():
-        mark = () if row.name in quick else pytest.mark.slow if row.core else pytest.mark.thorough
+        mark = () if row.name in quick else pytest.mark.slow if row.core and slow else pytest.mark.thorough
         yield pytest.param(row, id=row.name, marks=mark)
 
 
@@ -57,7 +57,7 @@ def test_means_of_draws_are_expectations(row):
         assert (np.abs(some.mean(axis=0) - mean) <= bound * error).all()
 
 
-@pytest.mark.parametrize("row", list(some_rows(QUICK[:1])))
+@pytest.mark.parametrize("row", list(some_rows(QUICK[:1], slow=False)))
 def test_tempering(row):
     """beta = 1 is the E-step; the tempered log-likelihood falls with beta, to the classification log-likelihood, which lies
     at most n log(K) / beta below it: a sum of K^n terms is at most K^n times the largest."""

@@ -62,7 +62,7 @@ def test_ends_within_its_stated_error_of_the_maximum(name, best):
     assert not np.array_equal(found.params.weights, other.params.weights)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_stated_errors_are_those_between_keys():
     """Over 24 keys the params vary as one fit says: the ratio of standard deviations, pooled over params, is 1 within a factor
     of 1.6 (chi-square with 23 degrees of freedom each, and the estimate from one run beside it)."""

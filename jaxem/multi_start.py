@@ -1,9 +1,10 @@
 """Where a fit starts and which starts go on: strategies of global search, given to `fit(..., search=...)`.
 
-The likelihood of most latent-variable models has many maxima. Plain restarts spend the same on a start that will end low as on one
-that will end high. These strategies look at how far the starts have come and drop those behind, begin with a map that
-wanders, or move a fit that has ended out of its maximum. All work on lanes of the driver's program, count every pass of every lane,
-and give the same result for the same key.
+The likelihood of most latent-variable models has many maxima. Plain restarts spend as much on a start that will end low as on
+one that will end high. These strategies look at how far the starts have come and drop those behind, or move a fit that has
+ended out of its maximum. All work on lanes of the driver's program, count every pass of every lane, and give the same result for
+the same key. They pay where a start seldom ends at the best maximum and starts differ early; where most starts reach it, or
+where the best is seen late, plain `restarts=` are as good.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import numpy as np
 
 from jaxem import split_merge
 from jaxem.algorithms.algorithm import Algorithm
-from jaxem.algorithms.annealed_em import SCHEDULE, annealed_em
 from jaxem.checks import check_count
 from jaxem.data import Rows
 from jaxem.lanes import SOUND, advance, begin, draw_starts, drive, put, take, widest_for, worth
@@ -45,7 +45,8 @@ def short_runs(starts: int = 50, steps: int = 5, keep: int | float = 1, algorith
         starts: number of random starts.
         steps: length of the short runs, in steps.
         keep: how many go on: a whole number, or a share below 1.
-        algorithm: of the short runs, for instance `stochastic_em()`; by default that of the fit. Another one hands its params over.
+        algorithm: of the short runs, by default that of the fit; another one hands its params over. For instance `stochastic_em()`,
+            or `annealed_em()` with steps enough for its whole schedule.
 
     Costs `starts` x `steps` passes and what the runs that go on need.
 
@@ -81,28 +82,6 @@ def successive_halving(
         found = getattr(algorithm, "__name__", type(algorithm).__name__)
         raise TypeError(f"algorithm: found {found}; give an Algorithm, for instance em() (called).")
     return Search(partial(_explore, starts, lengths, keep, algorithm), _draws_its_own)
-
-
-def annealed_starts(
-    starts: int = 10, schedule: Sequence[float] = SCHEDULE, steps: int = 5, keep: int | float = 1
-) -> Search:
-    """Starts that go through `annealed_em(schedule, steps)`, of which the best go on to their end by the fit's algorithm.
-
-    At small beta the objective has few maxima, which are followed as beta rises (Ueda and Nakano 1998).
-
-    Args:
-        starts: number of random starts.
-        schedule: of beta, ending at 1: see `annealed_em`.
-        steps: at each beta.
-        keep: how many go on: a whole number, or a share below 1.
-
-    Costs `starts` x `steps` x len(schedule) steps of `annealed_em` and what the runs that go on need.
-
-    Raises:
-        TypeError, ValueError: at the call, what is no such number. In `fit`: a start given by params=, or restarts= beside it.
-    """
-    annealed = annealed_em(schedule, steps)
-    return successive_halving(starts, (len(tuple(schedule)) * steps,), keep, annealed)
 
 
 def split_and_merge(starts: int = 1, candidates: int = 60, steps: int = 3, keep: int = 3, moves: int = 50) -> Search:

@@ -17,7 +17,7 @@ from jaxem import (
     Single,
     Status,
     Stop,
-    annealed_starts,
+    annealed_em,
     em,
     short_runs,
     split_and_merge,
@@ -41,7 +41,7 @@ SEARCHES = {
     "moves": split_and_merge(candidates=6, keep=2),
 }
 LONGER = {
-    "annealed": annealed_starts(4, (0.5, 1.0), 3),
+    "annealed": short_runs(4, 6, 1, annealed_em((0.5, 1.0), 3)),
     "stochastic first": short_runs(8, 3, 2, stochastic_em()),
 }
 
@@ -153,7 +153,6 @@ BAD = {
     "a rung of 0": (lambda: successive_halving(5, (5, 0)), ValueError, "rungs: found 0"),
     "no starts": (lambda: short_runs(0), ValueError, "starts: found 0"),
     "a factory for an algorithm": (lambda: short_runs(5, algorithm=em), TypeError, "algorithm: found em"),
-    "schedule that does not end at 1": (lambda: annealed_starts(5, (0.5,)), ValueError, "ends at beta = 0.5"),
     "no candidates": (lambda: split_and_merge(candidates=0), ValueError, "candidates: found 0"),
     "restarts beside": (lambda: fit(restarts=3, search=short_runs()), ValueError, "restarts: found 3 beside search"),
     "a start beside": (lambda: fit(params=MODEL.init(0, ROWS), search=short_runs()), ValueError, "params: is one start"),

@@ -97,9 +97,9 @@ def _step(model: Any, state: NaturalState, data: Any) -> tuple[NaturalState, Inf
 
     begin = (here, length, jnp.zeros((), bool), jnp.zeros((), jnp.int32))
     there, length, good, tried = jax.lax.while_loop(again, trial, begin)
-    there = select(good, there, here)
-    bent = promised - state.direction @ there[2]  # what a step of the direction takes off the score, along it
+    params, known, score, direction = select(good, there, here)
+    bent = promised - state.direction @ score  # what a step of the direction takes off the score, along it
     ideal = length * promised / jnp.where(bent > 0, bent, 1)
     following = jnp.where(bent > 0, jnp.clip(ideal, 1, LONGEST), jnp.minimum(2 * length, LONGEST))
-    new = NaturalState(*there, jnp.where(good, following, 1).astype(data.dtype))
+    new = NaturalState(params, known, score, direction, jnp.where(good, following, 1).astype(data.dtype))
     return new, Info(state.known.log_likelihood, objective, tried)

@@ -31,6 +31,14 @@ Y, START = ROW.data("float64"), ROW.params("float64")
 PARTS = 6  # of the 60 rows: row i is in part i modulo 6
 
 
+def in_slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def in_thorough(value):
+    return pytest.param(value, marks=pytest.mark.thorough)
+
+
 def numpy_joint(params, y):
     """(n, K) log of weight times density of the observed cells, by scipy."""
     weights, rate = params
@@ -169,7 +177,7 @@ def test_batches_of_a_gradient(best):
     np.testing.assert_allclose(found.log_likelihood, best.log_likelihood, atol=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_parts_without_weight():
     """A part in which all rows have weight 0 changes nothing."""
     weights = np.where(np.arange(60) % PARTS == 2, 0.0, 1.0)
@@ -180,29 +188,28 @@ def test_parts_without_weight():
         assert top - found.log_likelihood < (0.05 if not np.isfinite(found.gap) else 1e-6)
 
 
-@pytest.mark.slow
-def test_statistics_in_one_frame():
+@pytest.mark.parametrize("make", [in_slow(incremental_em), in_thorough(variance_reduced_em)])
+def test_statistics_in_one_frame(make):
     """Where sums are taken about the params, those of different params are brought together: whitened, with holes, float32."""
     row = next(row for row in gaussian.ROWS if row.name == "mixture-full-whitened")
     y, params = row.data("float32"), row.params("float32")
     top = fit(row.model, y, params=params, stop=Stop(tolerance=1e-4))
-    for algorithm in (incremental_em(PARTS), variance_reduced_em(PARTS)):
-        found = fit(row.model, y, params=params, algorithm=algorithm, stop=Stop(tolerance=1e-4))
-        assert found.status == Status.CONVERGED, found.explain()
-        np.testing.assert_allclose(found.log_likelihood, top.log_likelihood, atol=0.02)
+    found = fit(row.model, y, params=params, algorithm=make(PARTS), stop=Stop(tolerance=1e-4))
+    assert found.status == Status.CONVERGED, found.explain()
+    np.testing.assert_allclose(found.log_likelihood, top.log_likelihood, atol=0.02)
 
 
-@pytest.mark.slow
-def test_any_number_of_devices():
+@pytest.mark.parametrize("make", [in_slow(online_em), in_thorough(incremental_em)])
+def test_any_number_of_devices(make):
     """The batches are the same rows in the same order."""
     model, y = Mixture(Poisson(), 3), ROW.simulate(9000, 1)
     mesh = NamedSharding(Mesh(np.array(jax.devices("cpu")[:8]), ("rows",)), PartitionSpec("rows"))
-    for algorithm in (online_em(batch_size=600), incremental_em(5)):
-        one, many = (
-            fit(model, prepare(model, y, sharding=s), params=START, key=1, algorithm=algorithm, stop=Stop(max_steps=2))
-            for s in (None, mesh)
-        )
-        close(many.params, numpy_of(one.params), 1e-9)
+    algorithm = make()
+    one, many = (
+        fit(model, prepare(model, y, sharding=s), params=START, key=1, algorithm=algorithm, stop=Stop(max_steps=2))
+        for s in (None, mesh)
+    )
+    close(many.params, numpy_of(one.params), 1e-9)
 
 
 @pytest.mark.thorough

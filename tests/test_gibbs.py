@@ -117,9 +117,12 @@ def test_missing_cells_are_drawn():
     drawn, sizes = found.detail.params, found.detail.ess_bulk
     near(drawn.mean[..., 0], (0.7 * WISHART.mean[0] + n * x.mean()) / shrinkage, sizes.mean[0])
     near(drawn.covariance[..., 0, 0], scale / (dof - 2), sizes.covariance[0, 0])
-    # the regression on it is that of the complete rows: normal inverse gamma (Little and Rubin 2019, sec. 7.3)
-    slope = np.asarray(drawn.covariance[..., 0, 1] / drawn.covariance[..., 0, 0])
-    assert abs(slope.mean() - 0.8) < 0.35
+    # the regression on it is that of the complete rows (Little and Rubin 2019, sec. 7.3), with the prior as rows beside them
+    seen, m = np.c_[np.ones(15), x[:15]], np.r_[1, WISHART.mean[0]]
+    square = seen.T @ seen + 0.7 * np.outer(m, m) + np.diag([0, WISHART.scale[0, 0]])
+    exact = np.linalg.solve(square, seen.T @ y[:15, 1] + 0.7 * m * WISHART.mean[1] + [0, WISHART.scale[0, 1]])
+    slope = drawn.covariance[..., 0, 1] / drawn.covariance[..., 0, 0]
+    near(slope, exact[1], ess_bulk(slope))
     assert slope.std() > 0.1  # of 15 rows, not of 25
 
 

@@ -305,13 +305,13 @@ def _unless_positive(name: str, values: Any, exempt: Any = False) -> str | None:
     return f"{name} of {found[bad].flat[0]:g}; give finite numbers > 0" if bad.any() else None
 
 
-def check_proper(model: Any, size: Any) -> None:
+def check_proper(model: Any, rows: Any) -> None:
     """Raises where a model has no proper conjugate prior. Host.
 
     Raises:
         TypeError, ValueError: as `model.conjugate`; a prior that is no distribution, under which there may be no posterior.
     """
-    like = jax.tree.map(lambda shape: np.ones(shape), model.structure(size), is_leaf=lambda shape: type(shape) is tuple)
+    like = jax.tree.map(lambda shape: np.ones(shape, rows.dtype), model.structure(rows), is_leaf=lambda shape: type(shape) is tuple)
     for part in jax.tree.leaves(model.conjugate(like), is_leaf=is_distribution):
         flaw = part.flaw()
         if flaw is not None:

@@ -66,6 +66,7 @@ def _step(optimizer: Any, model: Any, state: LBFGSState, data: Any) -> tuple[LBF
     size = jnp.linalg.norm(here.gradient)
     plain = here.gradient / jnp.where(size > 0, size, 1)
     uphill = (promised > 0) & jnp.isfinite(direction).all()
+    left = jnp.where(uphill, promised / 2, jnp.inf)  # what the quadratic that L-BFGS believes in still gains
     direction = jnp.where(uphill, direction, plain)
     longest = jnp.abs(direction).max()
     direction = direction * jnp.minimum(1, FARTHEST / jnp.where(longest > 0, longest, 1))
@@ -85,4 +86,7 @@ def _step(optimizer: Any, model: Any, state: LBFGSState, data: Any) -> tuple[LBF
     begin = (here, jnp.zeros((), bool), jnp.zeros((), jnp.int32))
     there, good, tried = jax.lax.while_loop(again, trial, begin)
     there = select(good, there, here)
-    return LBFGSState(there.params, there, memory), Info(here.log_likelihood, here.objective, tried)
+    # a curvature that leads nowhere is forgotten: the next step follows the gradient
+    memory = select(good, memory, optimizer.init(jnp.where(sound, here.u, 0)))
+    gap = jnp.where(good, left, jnp.inf)
+    return LBFGSState(there.params, there, memory), Info(here.log_likelihood, here.objective, tried, gap)

@@ -192,7 +192,7 @@ def run(case: Case, budget: int, chosen: list[str] | None) -> tuple[list[list[An
     """Lines of the table, and medians by name (infinite where half of the starts did not get there)."""
     entrants = {k: v for k, v in contestants(case).items() if chosen is None or k in chosen or k.lower().endswith("em")}
     model = case.model.settle(jax.tree.map(lambda leaf: leaf[0], case.starts), case.rows)
-    stop = jaxem.Stop(tolerance=1e-10, max_steps=budget, max_passes=budget)
+    stop = jaxem.Stop(tolerance=1e-12, max_steps=budget, max_passes=budget)
     found = {}
     for name, algorithm in entrants.items():
         path = jax.tree.map(np.asarray, paths(model, case.starts, case.rows, algorithm, stop, budget + 1))
@@ -240,7 +240,7 @@ def main() -> None:
         case = make()
         lines, medians = run(case, budget, args.only)
         columns = ["algorithm", "passes, median", "most", "failed (lower / late / bad status)", "ended higher"]
-        columns += ["a fit's own passes at 1e-10, and the most it stops short"]
+        columns += ["a fit's own passes at 1e-12, and the most it stops short"]
         report.table(f"{case.name}, {count} starts", columns, lines)
         accelerators = ["squarem", "anderson", "quasi_newton", "aitken", "parabolic"]
         best = min((medians[name] for name in accelerators if name in medians), default=np.inf)

@@ -3,7 +3,7 @@
 Near a maximum an algorithm's error shrinks by a constant factor, and extrapolation feeds on that. On the edge of the space, where
 a probability or a variance goes to 0, this holds in the parameter itself; its logarithm goes to minus infinity by steps that do
 not shrink at all. So probabilities and positive numbers are their own coordinates here, all else has its unconstrained ones. A
-leap over the edge ends before it: at 5% of what the map's last step left (fraction to the boundary, as in interior-point methods;
+leap over the edge ends before it: at 20% of what the map's last step left (fraction to the boundary, as in interior-point methods;
 Nocedal and Wright 2006, Numerical Optimization, sec. 19.2), which the next leap may cut again.
 """
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxem.domains import Positive, Simplex, Unit
 
-NEAREST = 0.05  # of the way to the edge is kept
+NEAREST = 0.2  # of the way to the edge is kept; at 0.05 weights that the maximum needs were cut so far that they grew back slowly
 
 
 def to_chart(model: Any, params: Any) -> jax.Array:

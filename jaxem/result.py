@@ -74,7 +74,7 @@ class Stop:
             raise ValueError(f"tolerance: found {self.tolerance}; give a number >= 0.")
         for name in ("max_steps", "max_passes"):
             found = getattr(self, name)
-            if isinstance(found, (int, float, np.number)) and not (found >= 1 and found % 1 == 0):
+            if isinstance(found, (int, float, np.number)) and not (found >= 1 and float(found).is_integer()):
                 raise ValueError(f"{name}: found {found}; give a whole number >= 1.")
 
 

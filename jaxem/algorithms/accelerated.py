@@ -11,7 +11,7 @@ Why this is the default to recommend. Either rule alone fails somewhere: Anderso
 overlapping components still sort themselves out, and there it takes three times the passes of SQUAREM; near the maximum SQUAREM
 knows one rate of convergence and the secants know several, a factor of two to four. Judged together in one cycle they share their
 evaluations, so that neither trial nor memory is lost when the rule changes. On the problems of `benchmarks/accelerators.py` its
-median of passes was 0.7 to 1.25 times that of the best of the others, and no start failed.
+median of passes was 0.5 to 1.25 times that of the best of the others, and no start failed.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ MONOTONE = {
     "parabolic": parabolic(),
     "natural_gradient": natural_gradient(),
 }
-QUICK = ("squarem", "anderson", "newton")
+QUICK = ("anderson",)
 
 
 def named(rows, name):

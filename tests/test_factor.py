@@ -211,6 +211,7 @@ def test_independent_columns_are_told():
     assert any("find nothing" in text or "alone" in text for text in model.remarks(fit.params, data))
 
 
+@pytest.mark.slow
 def test_float32_in_odd_units():
     """Columns of sizes 1e-3 to 1e3, far from the origin: the log-likelihood is that of float64 but for the units."""
     y, units = simulate(), np.array([1e-3, 1, 1e3, 1, 10, 1])

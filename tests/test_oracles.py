@@ -101,7 +101,7 @@ SHAPES = {"full": "VVV", "tied": "EEE", "diagonal": "VVI", "spherical": "VII"}
 SIZES = itertools.product(SHAPES, [1, 2, 3])
 
 
-@pytest.mark.parametrize(("kind", "n_components"), some(SIZES, [("full", 2), ("tied", 3)], pytest.mark.thorough))
+@pytest.mark.parametrize(("kind", "n_components"), some(SIZES, [("full", 2)], pytest.mark.thorough))
 def test_old_faithful(kind, n_components):
     y, expected = case("gmm_old_faithful", ["eruptions", "waiting"])
     model = Mixture(Gaussian(kind), n_components)
@@ -114,7 +114,7 @@ def test_old_faithful(kind, n_components):
     assert model.n_parameters(2) == row["n_params"]
 
 
-@pytest.mark.parametrize("index", some(range(12), [2, 9], pytest.mark.thorough))
+@pytest.mark.parametrize("index", some(range(12), [2], pytest.mark.thorough))
 def test_galaxies(index):
     y, expected = case("gmm_galaxies", ["velocity_1000km_s"])
     row = expected["fits"][index]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pandas
 import pytest
+from table import some
 
 import jaxem
 from jaxem import (
@@ -154,7 +155,7 @@ def test_names_of_params(case):
         assert found == titles
 
 
-@pytest.mark.parametrize("case", TITLES)
+@pytest.mark.parametrize("case", some(TITLES, list(TITLES)[:1]))
 def test_document_holds_the_params(case):
     """The JSON gives params back leaf by leaf; it has no NaN, and names what the columns stand for."""
     make, data, _ = TITLES[case]

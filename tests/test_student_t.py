@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from scipy import special
+from table import some
 from test_oracles import case
 
 import jaxem
@@ -35,7 +36,7 @@ def test_animals():
     np.testing.assert_allclose(fit.params.mean, truth["params"]["means"][0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", some(range(3), [0]))
 def test_quakes(seed):
     y, expected = case("student_t_mixture_quakes", ["lat", "long"])
     fit = jaxem.fit(Mixture(StudentT(dof="common"), 2), y, key=seed, restarts=3, stop=TIGHT)
@@ -46,7 +47,7 @@ def test_quakes(seed):
     assert Mixture(StudentT(dof="common"), 2).n_parameters(2) == expected["n_params"]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", some(range(2), [0]))
 def test_old_faithful(seed):
     y, expected = case("t_mixture_old_faithful", ["eruptions", "waiting"])
     fit = jaxem.fit(Mixture(StudentT(dof="common"), 2), y, key=seed, restarts=3, stop=TIGHT)

@@ -113,6 +113,7 @@ def collect():
 
 # laws that compile gradients or whole fits: in the short run for the core alone, for variants in the thorough one
 DERIVED = ("test_fisher", "test_m_step_maximises", "test_monotone", "test_stable_types", "test_stationary")
+FITTED = ("test_stable_types", "test_stationary")  # which compile several programs: in the long run not at all
 
 
 def every(test):
@@ -123,13 +124,13 @@ def every(test):
             marks = [pytest.mark.xdist_group(row.name)]
             if row.core and dtype == "float64":
                 marks.append(pytest.mark.core)
-            derived = test.__name__ in DERIVED
+            derived, fitted = test.__name__ in DERIVED, test.__name__ in FITTED
             if row.slow or (dtype == "float32" and not row.core):
                 varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
                 rare = derived or dtype == "float32" or varied
                 marks.append(pytest.mark.thorough if rare else pytest.mark.slow)
             elif derived and not row.core:
-                marks.append(pytest.mark.slow)
+                marks.append(pytest.mark.thorough if fitted else pytest.mark.slow)
             cases.append(pytest.param(row, dtype, id=f"{row.name}-{dtype}", marks=marks))
     return pytest.mark.parametrize(("row", "dtype"), cases)(test)
 

@@ -53,6 +53,7 @@ MONOTONE = {
     "natural_gradient": natural_gradient(),
 }
 QUICK = ("anderson",)
+LONG = ("accelerated", "squarem", "newton", "lbfgs")
 
 
 def named(rows, name):
@@ -67,7 +68,7 @@ ROWS = [
 CASES = [
     pytest.param(name, row, dtype, id=f"{name}-{row.name}-{dtype}",
                  marks=[] if name in QUICK and row is ROWS[0] and dtype == "float64" else
-                 [pytest.mark.slow if dtype == "float64" and row is ROWS[1] else pytest.mark.thorough])
+                 [pytest.mark.slow if name in LONG and dtype == "float64" and row is ROWS[1] else pytest.mark.thorough])
     for name in MONOTONE for row in ROWS for dtype in DTYPES
 ]  # fmt: skip
 

@@ -74,7 +74,13 @@ TWO_ENDS = ["--lower-column", "low", "--upper-column", "high", "--distribution",
 QUICK = ("latent-class", "linear-regression", "mixture-regression", "tobit", "survival", "factor-analysis")  # in every run
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FITS])
+LONG = ("gaussian", "mixture", "student-t", "hidden-markov", "markov-switching", "local-level", "mixture-of-experts")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow if n in LONG else pytest.mark.thorough]) for n in FITS],
+)
 def test_every_model_of_the_catalogue(name, sheet, tmp_path, capsys):
     """Each fits, tells, writes and draws; what is written is what the library gives for the same log-likelihood."""
     run_model(name, FITS[name], sheet, tmp_path, capsys)

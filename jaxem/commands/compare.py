@@ -40,9 +40,10 @@ def plain() -> tuple[str, ...]:
     found = []
     for name in algorithms.__all__:
         make = getattr(algorithms, name)
-        if not isinstance(make, type):
-            if all(each.default is not each.empty for each in inspect.signature(make).parameters.values()):
-                found.append(name)
+        if isinstance(make, type):
+            continue
+        if all(each.default is not each.empty for each in inspect.signature(make).parameters.values()):
+            found.append(name)
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxem import domains
 from jaxem.conjugate import Dirichlets, Held
+from jaxem.model import Family
 from jaxem.restrict import Restrictions
 
 
@@ -19,8 +20,8 @@ def _prior_of(model: Any, params: Any, example: str = "{}") -> Any:
     Raises:
         ValueError: it has none, or params that are held or tied, whose posterior is another.
     """
-    if model.prior is None and model.family.prior_type is None:
-        return model.family.conjugate(None, params)
+    if model.prior is None and (model.family.prior_type is None or type(model.family).conjugate is Family.conjugate):
+        return model.family.conjugate(None, params)  # says that no prior would do
     if model.prior is None:
         name = getattr(model.family.prior_type, "__name__", "")
         raise ValueError(f"prior: this model has none; give a conjugate one, prior={example.format(f'{name}(...)')}.")

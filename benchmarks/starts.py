@@ -80,11 +80,12 @@ def _case(name: str, model: Any, y: np.ndarray, pool: int = 500) -> Case:
 
 
 def strategies() -> dict[str, Callable[[], multi_start.Search]]:
+    backwards = jaxem.annealed_em((1.2, 1.1, 1.0), steps=5)
     return {
-        "short_runs": partial(multi_start.short_runs, 30, 10, 2),
+        "one rung": partial(multi_start.successive_halving, 30, (10,), 2),
         "successive_halving": partial(multi_start.successive_halving, 48, (5, 10, 20), 1 / 3),
-        "short_runs of annealed_em": partial(multi_start.short_runs, 5, 35, 1, jaxem.annealed_em(steps=5)),
-        "the same, beta from 1.2 to 1": partial(multi_start.short_runs, 5, 15, 1, jaxem.annealed_em((1.2, 1.1, 1.0), steps=5)),
+        "one rung of annealed_em": partial(multi_start.successive_halving, 5, (35,), 1, jaxem.annealed_em(steps=5)),
+        "the same, beta from 1.2 to 1": partial(multi_start.successive_halving, 5, (15,), 1, backwards),
         "split_and_merge": multi_start.split_and_merge,
     }
 

@@ -15,7 +15,7 @@ from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, to
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
-from jaxem.multi_start import Search, short_runs, split_and_merge, successive_halving
+from jaxem.multi_start import Search, split_and_merge, successive_halving
 from jaxem.nuts import log_posterior, nuts
 from jaxem.priors import (
     BetaPrior,
@@ -38,7 +38,7 @@ __all__ = [
     "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
     "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles",
     "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "log_posterior",
-    "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "short_runs", "split_and_merge", "successive_halving",
+    "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_models.__all__,
 ]  # fmt: skip

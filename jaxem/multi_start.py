@@ -28,7 +28,7 @@ from jaxem.run import Run
 
 
 class Search(NamedTuple):
-    """A strategy: what `short_runs`, `successive_halving` and the others return.
+    """A strategy: what `successive_halving` and `split_and_merge` return.
 
     `explore(model, rows, key, params, algorithm, stop, progress)` runs on the host and returns all its lanes: those that went
     to their end, and those that were dropped, which are left RUNNING, or as they had ended.
@@ -38,37 +38,21 @@ class Search(NamedTuple):
     check: Callable[[Any, Any], None]  # (model, params): raises where the strategy does not suit, before anything compiles
 
 
-def short_runs(starts: int = 50, steps: int = 5, keep: int | float = 1, algorithm: Algorithm | None = None) -> Search:
-    """Many short runs, of which the best go on to their end (emEM; Biernacki, Celeux and Govaert 2003, CSDA 41:561).
-
-    Args:
-        starts: number of random starts.
-        steps: length of the short runs, in steps.
-        keep: how many go on: a whole number, or a share below 1.
-        algorithm: of the short runs, by default that of the fit; another one hands its params over. For instance `stochastic_em()`,
-            or `annealed_em()` with steps enough for its whole schedule.
-
-    Costs `starts` x `steps` passes and what the runs that go on need.
-
-    Raises:
-        TypeError, ValueError: at the call, what is no such number. In `fit`: a start given by params=, or restarts= beside it.
-    """
-    return successive_halving(starts, (steps,), keep, algorithm)
-
-
 def successive_halving(
     starts: int = 64, rungs: Sequence[int] = (5, 10, 20), keep: int | float = 1 / 2, algorithm: Algorithm | None = None
 ) -> Search:
     """Starts that run side by side; after each rung those behind are dropped, and what is left goes on to its end.
 
-    Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016) of short EM runs. Starts are ranked by the
-    objective they have reached; one that is not a number or has collapsed comes last.
+    Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016) of short EM runs; with one rung, the short
+    runs of emEM (Biernacki, Celeux and Govaert 2003, CSDA 41:561). Starts are ranked by the objective they have reached; one that
+    is not a number or has collapsed comes last.
 
     Args:
         starts: number of random starts.
         rungs: steps of the first rung, of the second, ...
         keep: share that stays after each rung, or a whole number that stays after each.
-        algorithm: of the rungs; by default that of the fit. Another one hands its params over after the last rung.
+        algorithm: of the rungs; by default that of the fit. Another one hands its params over after the last rung, for instance
+            `stochastic_em()`, or `annealed_em()` with steps enough for its whole schedule.
 
     Costs `starts` x (rungs[0] + keep rungs[1] + ...) passes and what those left need.
 
@@ -118,7 +102,7 @@ def check_search(search: Any, model: Any, params: Any, key: Any, restarts: int, 
         return
     if not isinstance(search, Search):
         found = getattr(search, "__name__", type(search).__name__)
-        raise TypeError(f"search: found {found}; give a strategy of jaxem.multi_start, for instance short_runs() (called).")
+        raise TypeError(f"search: found {found}; give a strategy of jaxem.multi_start, for instance successive_halving() (called).")
     if restarts != 1:
         raise ValueError(f"restarts: found {restarts} beside search, which has its own number of starts; leave one of them out.")
     if traced:

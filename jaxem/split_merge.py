@@ -46,9 +46,11 @@ def check(model: Any, params: Any) -> None:
     """Raises where there is nothing to merge and split."""
     del params
     if not isinstance(model, Mixture):
-        raise TypeError(f"search: split_and_merge moves components of a Mixture; found {type(model).__name__}; take short_runs.")
+        found = type(model).__name__
+        raise TypeError(f"search: split_and_merge moves components of a Mixture; found {found}; take successive_halving.")
     if model.n_components < 3:
-        raise ValueError(f"search: split_and_merge takes three components at a time; found {model.n_components}; take short_runs.")
+        few = model.n_components
+        raise ValueError(f"search: split_and_merge takes three components at a time; found {few}; take successive_halving.")
 
 
 def explore(

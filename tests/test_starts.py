@@ -19,7 +19,6 @@ from jaxem import (
     Stop,
     annealed_em,
     em,
-    short_runs,
     split_and_merge,
     squarem,
     stochastic_em,
@@ -37,10 +36,10 @@ ROWS = jaxem.prepare(MODEL, COUNTS, WEIGHTS)
 
 HALVING = successive_halving(8, (2, 3), 1 / 2)
 LONGER = {
-    "short": short_runs(8, 3, 2),
+    "short": successive_halving(8, (3,), 2),
     "moves": split_and_merge(candidates=6, keep=2),
-    "annealed": short_runs(4, 6, 1, annealed_em((0.5, 1.0), 3)),
-    "stochastic first": short_runs(8, 3, 2, stochastic_em()),
+    "annealed": successive_halving(4, (6,), 1, annealed_em((0.5, 1.0), 3)),
+    "stochastic first": successive_halving(8, (3,), 2, stochastic_em()),
 }
 
 
@@ -85,7 +84,7 @@ def test_passes_are_counted():
 @pytest.mark.slow
 def test_another_algorithm_hands_over():
     """Two cycles of squarem cost 1 to begin and 3 or 4 each; what went on is a plain EM run from where they ended."""
-    fit = jaxem.fit(MODEL, ROWS, key=0, search=short_runs(3, 2, 1, squarem(em())), stop=STOP)
+    fit = jaxem.fit(MODEL, ROWS, key=0, search=successive_halving(3, (2,), 1, squarem(em())), stop=STOP)
     kept = int(np.flatnonzero(np.asarray(fit.restart_statuses) != Status.RUNNING)[0])
     steps = int((~np.isnan(np.asarray(fit.restart_histories[kept]))).sum())
     assert 3 * 7 + steps <= fit.passes <= 3 * 9 + steps
@@ -141,27 +140,27 @@ def test_moves_where_the_m_step_is_on_the_observed_likelihood():
 
 
 BAD = {
-    "keep of a share above 1": (lambda: short_runs(5, keep=1.5), ValueError, "keep: found 1.5"),
-    "keep more than there are": (lambda: short_runs(5, keep=6), ValueError, "from 1 to starts=5"),
-    "keep none": (lambda: short_runs(5, keep=0), ValueError, "keep: found 0"),
-    "keep a word": (lambda: short_runs(5, keep="half"), TypeError, "keep: found 'half'"),
+    "keep of a share above 1": (lambda: successive_halving(5, keep=1.5), ValueError, "keep: found 1.5"),
+    "keep more than there are": (lambda: successive_halving(5, keep=6), ValueError, "from 1 to starts=5"),
+    "keep none": (lambda: successive_halving(5, keep=0), ValueError, "keep: found 0"),
+    "keep a word": (lambda: successive_halving(5, keep="half"), TypeError, "keep: found 'half'"),
     "no rungs": (lambda: successive_halving(5, ()), ValueError, "rungs: is empty"),
     "rungs a number": (lambda: successive_halving(5, 10), TypeError, "rungs: found 10"),
     "a rung of 0": (lambda: successive_halving(5, (5, 0)), ValueError, "rungs: found 0"),
-    "no starts": (lambda: short_runs(0), ValueError, "starts: found 0"),
-    "a factory for an algorithm": (lambda: short_runs(5, algorithm=em), TypeError, "algorithm: found em"),
+    "no starts": (lambda: successive_halving(0), ValueError, "starts: found 0"),
+    "a factory for an algorithm": (lambda: successive_halving(5, algorithm=em), TypeError, "algorithm: found em"),
     "no candidates": (lambda: split_and_merge(candidates=0), ValueError, "candidates: found 0"),
-    "restarts beside": (lambda: fit(restarts=3, search=short_runs()), ValueError, "restarts: found 3 beside search"),
-    "a start beside": (lambda: fit(params=STUCK, search=short_runs()), ValueError, "params: is one start"),
-    "no key": (lambda: jaxem.fit(MODEL, ROWS, search=short_runs()), ValueError, "key: a search draws"),
-    "a factory": (lambda: fit(search=short_runs), TypeError, "search: found short_runs"),
+    "restarts beside": (lambda: fit(restarts=3, search=successive_halving()), ValueError, "restarts: found 3 beside search"),
+    "a start beside": (lambda: fit(params=STUCK, search=successive_halving()), ValueError, "params: is one start"),
+    "no key": (lambda: jaxem.fit(MODEL, ROWS, search=successive_halving()), ValueError, "key: a search draws"),
+    "a factory": (lambda: fit(search=successive_halving), TypeError, "search: found successive_halving"),
     "moves of one": (lambda: jaxem.fit(Single(Poisson()), COUNTS, key=0, search=split_and_merge()), TypeError, "found Single"),
     "moves of two": (lambda: jaxem.fit(Mixture(Poisson(), 2), COUNTS, key=0, search=split_and_merge()), ValueError, "found 2"),
     "moves of a chain": (
         lambda: jaxem.fit(HiddenMarkov(Poisson(), 3), COUNTS, key=0, search=split_and_merge()), TypeError, "found HiddenMarkov",
     ),
     "traced": (
-        lambda: jax.jit(lambda y: jaxem.fit(MODEL, y, key=0, search=short_runs()).params)(np.arange(30.0)),
+        lambda: jax.jit(lambda y: jaxem.fit(MODEL, y, key=0, search=successive_halving()).params)(np.arange(30.0)),
         ValueError, "search: starts are chosen",
     ),
 }  # fmt: skip

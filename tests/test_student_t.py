@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from cases import student_t
 from scipy import special
 from table import some
 from test_oracles import case
@@ -138,3 +139,13 @@ def test_bad_input(name):
     make, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.slow
+def test_expansion_of_a_shared_scale_has_the_fixed_points_of_em():
+    """One free factor for all states, where each its own would ask for scales that are not shared."""
+    row = next(row for row in student_t.ROWS if row.name == "mixture-student-tied-common")
+    y, params = row.data("float64"), row.params("float64")
+    stop = Stop(tolerance=1e-9, max_steps=5000)
+    ends = [jaxem.fit(row.model, y, params=params, algorithm=em(expanded), stop=stop).objective for expanded in (True, False)]
+    np.testing.assert_allclose(*ends, rtol=0, atol=1e-6)

@@ -194,10 +194,15 @@ class StudentT(Family):
         if prior is not None:  # the prior of the scale does not expand with it
             return self.maximize(params, statistics, prior)
         moved = self._location(params, statistics, None, statistics.moments.weight)
-        # in the expanded model u is a gamma variable times a free factor, whose estimate is the mean of u
-        safe = jnp.where(statistics.rows > 0, statistics.rows, 1)
-        over = (statistics.moments.weight - statistics.rows) / safe
-        return self._with_dof(moved, statistics.rows, statistics.excess - statistics.rows * log1p_minus(over))
+        # in the expanded model u is a gamma variable times a free factor, whose estimate is the mean of u; one for all states
+        # where they share a scale
+        weight, rows = statistics.moments.weight, statistics.rows
+        both = jnp.stack([weight, rows])
+        mass, count = jnp.broadcast_to(both.sum(axis=1, keepdims=True), both.shape) if self.covariance == "tied" else both
+        over = (mass - count) / jnp.where(count > 0, count, 1)
+        factor = jnp.where(over > -1, 1 + over, 1)
+        apart = (weight - rows * factor) * over / factor if self.covariance == "tied" else 0
+        return self._with_dof(moved, rows, statistics.excess - rows * log1p_minus(over) + apart)
 
     def _location(self, params: StudentTParams, statistics: TStatistics, prior: Any, divisor: jax.Array) -> StudentTParams:
         """Mean, and scale with `divisor` (K,) under its sum of squares."""

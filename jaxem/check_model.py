@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.checks import as_key
 from jaxem.inputs import count_rows
 from jaxem.model_laws import LAWS, Case, NotChecked, moved, take
@@ -86,7 +86,7 @@ def check_model(model: Any, data: Any, *, params: Any = None, key: Any = 0) -> C
             params = moved(model, model.init(key, rows, 0), move)
     except Exception as error:
         return Check(name, len(chosen), (Finding("reads data", False, _raised(error)),))
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     case = Case(model.settle(params, rows), data, len(chosen), params, rows, key)
     return Check(name, case.n, tuple(_judge(case, law, check) for law, check in LAWS.items()))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxem.algorithms import Algorithm
 from jaxem.checks import as_key, check_count, check_informative
+from jaxem.coordinates import check_params
 from jaxem.data import Rows, prepare
-from jaxem.domains import check_params
 from jaxem.fit import fit
 from jaxem.parameters import text_table
 from jaxem.result import Fit, Status, Stop

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
+from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
-from jaxem.domains import cast, check_params
 from jaxem.lanes import (
     Progress,
     begin,

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from jaxem.assign import Assign, Assigned, Drawn
 from jaxem.checks import as_key
+from jaxem.coordinates import between
 from jaxem.data import Rows, Table
-from jaxem.domains import between
 from jaxem.kernels.quantiles import Tails
 from jaxem.layout import WIDE
 

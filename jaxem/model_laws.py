@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, reduce
+from jaxem import coordinates, reduce
 from jaxem.fit import fit
 from jaxem.models import Latent
 from jaxem.normalization import integral_one, mean_score
@@ -278,7 +278,7 @@ def _domains(case: Case) -> str | None:
         return f"n_parameters says {count}, but there are {free} free coordinates."
     other = moved(model, params, case.key)
     try:
-        domains.check_params(model.domains, model.structure(case.rows), other)
+        coordinates.check_params(model.domains, model.structure(case.rows), other)
     except (TypeError, ValueError) as error:
         return f"params near the start are outside of their domain: {error}"
     return None

@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxem import initialize
 from jaxem.checks import as_key, check_count
+from jaxem.coordinates import cast, check_params, log_volume
 from jaxem.data import Rows, prepare
-from jaxem.domains import cast, check_params, log_volume
 from jaxem.draws import Draws, draws_of
 from jaxem.fit import fit
 

@@ -76,7 +76,7 @@ def fold_blocks(family: Any, params: Any, rows: Rows, r: jax.Array) -> Any:
 
     chunks = _chunks(section)
     shapes = jax.eval_shape(visit, jax.tree.map(lambda leaf: leaf[0], chunks), r[0])
-    return family.finish(table, jax.lax.scan(step, _zeros(shapes), (chunks, r))[0], rows.origin)
+    return family.finish(table, jax.lax.scan(step, zeros(shapes), (chunks, r))[0], rows.origin)
 
 
 def map_blocks(family: Any, params: Any, rows: Rows) -> jax.Array:
@@ -146,7 +146,8 @@ def _over_shards(rows: Rows, visit: Callable[[Any, jax.Array, Section], Any], bu
     return mapped(bundle, rows.origin, rows.sections)
 
 
-def _zeros(shapes: Any) -> Any:
+def zeros(shapes: Any) -> Any:
+    """A tree of zeros in these shapes."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
@@ -189,7 +190,7 @@ def _fold_section(bundle: Any, origin: Any, section: Section, rowwise: bool = Fa
     if section.pattern is not None and not one_pattern:
         n_patterns = section.mask.shape[0]
         sums = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n_patterns, *leaf.shape[1:]), leaf.dtype), sums)
-    carry, _ = jax.lax.scan(step, _Carry(_zeros(sums), _zeros(part), _zeros(part)), chunks)
+    carry, _ = jax.lax.scan(step, _Carry(zeros(sums), zeros(part), zeros(part)), chunks)
     statistics = carry.sums if section.pattern is None else family.finish(table, carry.sums, origin)
     return statistics, carry.tally
 
@@ -208,8 +209,8 @@ def _tally_section(bundle: Any, origin: Any, section: Section) -> Any:
         return _compensated(total, lost, visit(chunk)), None
 
     chunks = _chunks(section)
-    zeros = _zeros(jax.eval_shape(visit, jax.tree.map(lambda leaf: leaf[0], chunks)))
-    (total, _), _ = jax.lax.scan(step, (zeros, zeros), chunks)
+    nothing = zeros(jax.eval_shape(visit, jax.tree.map(lambda leaf: leaf[0], chunks)))
+    (total, _), _ = jax.lax.scan(step, (nothing, nothing), chunks)
     return total
 
 

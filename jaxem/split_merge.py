@@ -17,8 +17,8 @@ from jax.tree_util import Partial
 
 from jaxem import initialize, reduce
 from jaxem.algorithms.algorithm import Algorithm
+from jaxem.coordinates import settle
 from jaxem.data import Rows
-from jaxem.domains import settle
 from jaxem.lanes import advance, begin, draw_starts, drive, join, lane_width, over_lanes, put, take, widest_for, worth
 from jaxem.models.mixture import Mixture, MixtureParams, softmax
 from jaxem.restrict import Restrictions

@@ -86,7 +86,7 @@ def streamed(
             return total, (value, faint.any() | chain.missed(behind))
 
         shapes = jax.eval_shape(lambda block: sums_of(block, jnp.zeros((steps, k, across), rows.dtype)), _at(given, (0, 0)))
-        zeros = (jnp.zeros_like(initial), jnp.zeros_like(transition), reduce._zeros(shapes))
+        zeros = (jnp.zeros_like(initial), jnp.zeros_like(transition), reduce.zeros(shapes))
         if groups == 1:
             total, (value, faint) = group(zeros, jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[1:]), given))
         else:

@@ -27,7 +27,8 @@ from jaxem import (
     log_posterior,
     nuts,
 )
-from jaxem.domains import Loadings, Positive, PositiveDefinite, Real, Simplex, Sphere, Unit, log_volume
+from jaxem.coordinates import log_volume
+from jaxem.domains import Loadings, Positive, PositiveDefinite, Real, Simplex, Sphere, Unit
 from jaxem.draws import ess_bulk, ess_tail, r_hat
 
 GAMMA = GammaPrior(2.0, 0.5)

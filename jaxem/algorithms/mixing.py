@@ -34,8 +34,3 @@ def sound(model: Any, params: Any) -> jax.Array:
     """() bool: params are in their domains, bounds included."""
     outside = jnp.isnan(model.to_unconstrained(params)).any()
     return ~outside & jnp.stack([~jnp.isnan(leaf).any() for leaf in jax.tree.leaves(params)]).all()
-
-
-def zeros_of(shapes: Any) -> Any:
-    """A tree of zeros in these shapes."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

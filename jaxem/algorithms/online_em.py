@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from jaxem import parts
 from jaxem.algorithms.algorithm import Algorithm, Conclusion, Info, last
 from jaxem.algorithms.cycle import select
-from jaxem.algorithms.mixing import check_mixable, moved, sound, zeros_of
+from jaxem.algorithms.mixing import check_mixable, moved, sound
 from jaxem.checks import check_count
+from jaxem.reduce import zeros
 
 DECAY = 3  # the power of k that weighs params in their average
 ROWS_PER_PARAMETER = 2  # rows seen before the first M-step, for each free parameter
@@ -97,7 +98,7 @@ def _init(settings: _Settings, model: Any, params: Any, data: Any, key: jax.Arra
     local = model.localize(params, data, shared=True)
     found = jax.eval_shape(lambda: local.e_step(params, parts.part(data, 0, count)))
     u = model.to_unconstrained(params)
-    return OnlineState(params, zeros_of(found.statistics), u, jnp.zeros((), jnp.int32), key, params)
+    return OnlineState(params, zeros(found.statistics), u, jnp.zeros((), jnp.int32), key, params)
 
 
 def _step(settings: _Settings, model: Any, state: OnlineState, data: Any) -> tuple[OnlineState, Info]:

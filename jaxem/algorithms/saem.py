@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Conclusion, Info
-from jaxem.algorithms.mixing import check_mixable, moved, zeros_of
+from jaxem.algorithms.mixing import check_mixable, moved
 from jaxem.algorithms.monte_carlo import complete_information, errors_of, missing_share, relabel_spread, score, solved
 from jaxem.checks import check_count
 from jaxem.kernels.linalg import matmul, transpose
+from jaxem.reduce import zeros
 
 WINDOW = 8  # steps of the first window of objectives; each is twice the one before
 
@@ -84,7 +85,7 @@ def _init(model: Any, params: Any, data: Any, key: jax.Array) -> SAEMState:
     none = jnp.zeros((u.size, u.size) if model.draws else (0, 0), data.dtype)
     zero, inf = jnp.zeros((), data.dtype), jnp.full((), jnp.inf, data.dtype)
     unknown = jnp.full(3, jnp.nan, data.dtype)
-    return SAEMState(params, local, zeros_of(shapes), key, jnp.zeros((), jnp.int32), u, none, unknown, zero, inf)
+    return SAEMState(params, local, zeros(shapes), key, jnp.zeros((), jnp.int32), u, none, unknown, zero, inf)
 
 
 def _step(burn_in: int, exponent: float, model: Any, state: SAEMState, data: Any) -> tuple[SAEMState, Info]:

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jaxem import parts
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.cycle import select
-from jaxem.algorithms.mixing import check_mixable, moved, zeros_of
+from jaxem.algorithms.mixing import check_mixable, moved
 from jaxem.checks import check_count
+from jaxem.reduce import zeros
 
 
 class VarianceReducedState(NamedTuple):
@@ -100,7 +101,7 @@ def _step(settings: _Settings, model: Any, state: VarianceReducedState, data: An
 
     shapes = jax.eval_shape(lambda: local.e_step(state.params, parts.part(data, 0, count)).statistics)
     many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes)
-    begin = _Visit(state.params, zeros_of(shapes), zeros_of(many), zeros_of(shapes), jnp.zeros((), data.dtype))
+    begin = _Visit(state.params, zeros(shapes), zeros(many), zeros(shapes), jnp.zeros((), data.dtype))
     order = jnp.concatenate([jnp.arange(count), jax.random.permutation(own, count)])
     end, _ = jax.lax.scan(visit, begin, (jnp.arange(2 * count), order))
     objective = end.told + model.log_prior(state.params)

@@ -74,26 +74,23 @@ def whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def tolerance(text: str) -> float:
-    """A number >= 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 <= value < np.inf:
-        raise argparse.ArgumentTypeError(f"found {text!r}; give a number >= 0")
-    return value
+def number(what: str, least: float = -np.inf) -> Callable[[str], float]:
+    """Finite numbers from `least`; `what` says so to a person."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = np.nan
+        if not (least <= value < np.inf and value > -np.inf):
+            raise argparse.ArgumentTypeError(f"found {text!r}; give {what}")
+        return value
+
+    return parse
 
 
-def limit(text: str) -> float:
-    """Any finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise argparse.ArgumentTypeError(f"found {text!r}; give a number")
-    return value
+tolerance = number("a number >= 0", 0.0)
+limit = number("a number")
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.conjugate import NormalInverseWisharts
+from jaxem.coordinates import cast
 from jaxem.data import Rows, Table, moments_of
-from jaxem.domains import Positive, PositiveDefinite, Real, cast
+from jaxem.domains import Positive, PositiveDefinite, Real
 from jaxem.families import interval_gaussian
 from jaxem.families.drawn_cells import DrawnCells
 from jaxem.families.expected_family import shifted

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.domains import NonNegative, Simplex
 from jaxem.kernels.exponential import NEVER
 from jaxem.kernels.structured_chain import safe_log
@@ -138,10 +138,10 @@ def _maximize_state(params: Any, shares: jax.Array) -> Any:
         shapes = jax.tree.map(lambda _: (1,), kind)
 
         def build(vector: jax.Array) -> Any:
-            return jax.tree.map(lambda leaf: leaf[0], domains.from_unconstrained(kind, shapes, vector))
+            return jax.tree.map(lambda leaf: leaf[0], coordinates.from_unconstrained(kind, shapes, vector))
 
         best = _better(value, *starts)
-        vector = domains.to_unconstrained(kind, jax.tree.map(lambda leaf: leaf[None], best))
+        vector = coordinates.to_unconstrained(kind, jax.tree.map(lambda leaf: leaf[None], best))
         return build(ascend(lambda u: value(build(u)), vector))
 
     if isinstance(params, PoissonDuration):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.conjugate import Dirichlets, Held
 from jaxem.model import Family
 from jaxem.restrict import Restrictions
@@ -73,7 +73,7 @@ class ConjugateSingle:
         return model, model.of_states(params)
 
     def of_states(self: Any, params: Any) -> Any:
-        return domains.drop_state_axis(self.domains, params)
+        return coordinates.drop_state_axis(self.domains, params)
 
     def occupation(self: Any, statistics: Any) -> jax.Array:
         del statistics

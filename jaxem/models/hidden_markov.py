@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, initialize, reduce
+from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
@@ -204,7 +204,7 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
 
     def _prior(self, params: HiddenMarkovParams) -> HiddenMarkovPrior | None:
         """The prior in the dtype of the params."""
-        return None if self.prior is None else domains.cast(self.prior, params.transition.dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, params.transition.dtype)
 
     def _allowed(self) -> np.ndarray:
         """(K, K) bool: steps that the mask allows."""
@@ -253,14 +253,14 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
         return HiddenMarkovParams((k,), (k, k), self.family.structure(k, size_of(size)))  # type: ignore[arg-type]
 
     def n_parameters(self, size: Any) -> int:
-        found = domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size))
+        found = coordinates.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size))
         return found - int((~self._allowed()).sum())
 
     def to_unconstrained(self, params: HiddenMarkovParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: HiddenMarkovParams | None = None) -> HiddenMarkovParams:
-        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        params = coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
         if self.initial == "free":
             return params
         known = stationary(params.transition) if self.initial == "stationary" else jnp.asarray(self.initial, vector.dtype)
@@ -275,7 +275,7 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
         return jnp.lexsort(tuple(self.family.rank(params.emissions).T[::-1]))
 
     def relabel(self, params: HiddenMarkovParams, order: jax.Array) -> HiddenMarkovParams:
-        moved = domains.relabel(self.free_domains, params, order)
+        moved = coordinates.relabel(self.free_domains, params, order)
         return moved._replace(initial=jnp.take(params.initial, order))
 
     def canonical(self, params: HiddenMarkovParams) -> HiddenMarkovParams:
@@ -338,12 +338,12 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
     else:
         initial = stationary(transition) if model.initial == "stationary" else jnp.asarray(model.initial, dtype)
     start = HiddenMarkovParams(initial, transition, model.family.init(rows, r))
-    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
+    return coordinates.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit
 def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     lanes, sizes = rows.lanes, (len(rows.lanes.slot), model.n_states)
     if lanes.grid is not None and not runs_parallel(model.recursion, *sizes, lanes.slot.shape[1]):
         checkpoints = keeps_checkpoints(model.recursion, *sizes, lanes.grid[-1])
@@ -358,7 +358,7 @@ def _e_step(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> Expe
 
 @jax.jit
 def _assign(model: HiddenMarkov, how: Assign, params: HiddenMarkovParams, rows: Rows) -> Assigned:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     found, *known = assign_paths(how, model._recursions, model._links(params, rows), rows)
     emissions = fold_in_lanes(model.family, params.emissions, rows, found.state)
     return Assigned(HiddenMarkovStatistics(first_states(found.state, rows), found.pairs, emissions), *known)
@@ -366,11 +366,11 @@ def _assign(model: HiddenMarkov, how: Assign, params: HiddenMarkovParams, rows: 
 
 @jax.jit
 def _log_likelihood(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return reduce.weighted_sum(model._recursions.log_norms(model._links(params, rows)), lane_weights(rows))
 
 
 @jax.jit
 def _log_likelihood_sequences(model: HiddenMarkov, params: HiddenMarkovParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return sequence_sums(to_rows(model._recursions.log_norms(model._links(params, rows)), rows), rows)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, initialize, reduce
+from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
@@ -192,7 +192,7 @@ class HiddenSemiMarkov(PathReadings, Model):
 
     def _prior(self, params: HiddenSemiMarkovParams) -> HiddenSemiMarkovPrior | None:
         """The prior in the dtype of the params."""
-        return None if self.prior is None else domains.cast(self.prior, params.transition.dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, params.transition.dtype)
 
     def _allowed(self) -> np.ndarray:
         """(K, K) bool: which state can follow which."""
@@ -230,14 +230,14 @@ class HiddenSemiMarkov(PathReadings, Model):
         return HiddenSemiMarkovParams((k,), (k, k), lasting, self.family.structure(k, size_of(size)))  # type: ignore[arg-type]
 
     def n_parameters(self, size: Any) -> int:
-        found = domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size))
+        found = coordinates.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size))
         return found - int((~self._allowed()).sum())
 
     def to_unconstrained(self, params: HiddenSemiMarkovParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: HiddenSemiMarkovParams | None = None) -> HiddenSemiMarkovParams:
-        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        params = coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
         return params if self.initial == "free" else params._replace(initial=jnp.asarray(self.initial, vector.dtype))
 
     def canonical_order(self, params: HiddenSemiMarkovParams) -> jax.Array:
@@ -247,7 +247,7 @@ class HiddenSemiMarkov(PathReadings, Model):
         return jnp.lexsort(tuple(self.family.rank(params.emissions).T[::-1]))
 
     def relabel(self, params: HiddenSemiMarkovParams, order: jax.Array) -> HiddenSemiMarkovParams:
-        return domains.relabel(self.domains, params, order)._replace(initial=jnp.take(params.initial, order))
+        return coordinates.relabel(self.domains, params, order)._replace(initial=jnp.take(params.initial, order))
 
     def canonical(self, params: HiddenSemiMarkovParams) -> HiddenSemiMarkovParams:
         return params._replace(emissions=self.family.canonical(params.emissions))
@@ -319,7 +319,7 @@ def _init(model: HiddenSemiMarkov, key: jax.Array, rows: Rows, way: jax.Array) -
 
 @jax.jit
 def _e_step(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     links = model._links(params, rows)
     weights = lane_weights(rows)
     found = structured_chain.smooth(links, weights)
@@ -328,7 +328,7 @@ def _e_step(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows)
 
 @jax.jit
 def _assign(model: HiddenSemiMarkov, how: Assign, params: HiddenSemiMarkovParams, rows: Rows) -> Assigned:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     links = model._links(params, rows)
     found, *known = assign_paths(how, structured_chain, links, rows)
     return Assigned(_finished(model, params, rows, links, found), *known)
@@ -348,13 +348,13 @@ def _finished(model: HiddenSemiMarkov, params: Any, rows: Rows, links: DurationC
 
 @jax.jit
 def _log_likelihood(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return reduce.weighted_sum(structured_chain.log_norms(model._links(params, rows)), lane_weights(rows))
 
 
 @jax.jit
 def _log_likelihood_sequences(model: HiddenSemiMarkov, params: HiddenSemiMarkovParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return sequence_sums(to_rows(structured_chain.log_norms(model._links(params, rows)), rows), rows)
 
 

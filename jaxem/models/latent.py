@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from jaxem import domains as spaces
-from jaxem import reduce
+from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
@@ -105,7 +104,7 @@ class Latent(Model):
         self.free_domains = plain_domains(domains, exchangeable)
         self.shapes = shapes_of(self.free_domains, start, self.n_states)
         if start is not None:
-            spaces.check_params(self.free_domains, self.shapes, start, "start")
+            coordinates.check_params(self.free_domains, self.shapes, start, "start")
         self.start = None if start is None else jax.tree.map(np.asarray, start)
         self.fixed = restrictions(fixed, tied, paths_of(self.free_domains))
         self.frame: Any = None  # (m,) point about which expansions are taken; None for 0. Set by `localize`
@@ -170,7 +169,7 @@ class Latent(Model):
 
     def localize(self, params: Any, data: Rows, shared: bool = False) -> Latent:
         del shared  # declared statistics have no coordinates, and others cannot be added up
-        vector = working(self.domains, spaces.cast(params, data.dtype))
+        vector = working(self.domains, coordinates.cast(params, data.dtype))
         return self._with(frame=jnp.where(jnp.isfinite(vector), vector, 0))
 
     def _with(self, **changes: Any) -> Latent:
@@ -272,14 +271,14 @@ class Latent(Model):
     def n_parameters(self, size: Any) -> int:
         """Number of free parameters, whatever the data."""
         del size
-        return spaces.count(self.domains, self.shapes)
+        return coordinates.count(self.domains, self.shapes)
 
     def to_unconstrained(self, params: Any) -> jax.Array:
-        return spaces.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
         del like
-        return spaces.from_unconstrained(self.domains, self.shapes, vector)
+        return coordinates.from_unconstrained(self.domains, self.shapes, vector)
 
     def canonical_order(self, params: Any) -> jax.Array:
         """By the first leaf that runs over exchangeable states; as they are otherwise."""
@@ -291,7 +290,7 @@ class Latent(Model):
         return jnp.lexsort(tuple(jnp.reshape(running[0], (self.n_states, -1)).T[::-1]))
 
     def relabel(self, params: Any, order: jax.Array) -> Any:
-        return spaces.relabel(self.free_domains, params, order)
+        return coordinates.relabel(self.free_domains, params, order)
 
     def degenerate(self, params: Any, data: Rows) -> jax.Array:
         """(K,) False: what collapses cannot be told in general. A likelihood that grows without bound ends as NONFINITE."""
@@ -355,29 +354,29 @@ _init = jax.jit(best_start)
 
 @jax.jit
 def _e_step(model: Latent, params: Any, rows: Rows) -> Expectation:
-    return Expectation(*reduce.fold(model, spaces.cast(params, rows.dtype), rows, Partial(_respond)))
+    return Expectation(*reduce.fold(model, coordinates.cast(params, rows.dtype), rows, Partial(_respond)))
 
 
 @jax.jit
 def _assign(model: Latent, how: Assign, params: Any, rows: Rows) -> Assigned:
-    statistics, known = reduce.fold(model, spaces.cast(params, rows.dtype), rows, Partial(assign_rows, how), rowwise=True)
+    statistics, known = reduce.fold(model, coordinates.cast(params, rows.dtype), rows, Partial(assign_rows, how), rowwise=True)
     return Assigned(statistics, *known)
 
 
 @jax.jit
 def _log_likelihood(model: Latent, params: Any, rows: Rows) -> jax.Array:
-    return reduce.tally(model, spaces.cast(params, rows.dtype), rows, Partial(_respond_likelihood))
+    return reduce.tally(model, coordinates.cast(params, rows.dtype), rows, Partial(_respond_likelihood))
 
 
 @jax.jit
 def _log_likelihood_rows(model: Latent, params: Any, rows: Rows) -> jax.Array:
-    found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 1))
+    found = reduce.map_rows(model, coordinates.cast(params, rows.dtype), rows, partial(_visit, 1))
     return found if model.missing else jnp.where(rows.informative, found, 0)
 
 
 @jax.jit
 def _posterior(model: Latent, params: Any, rows: Rows) -> jax.Array:
-    found = reduce.map_rows(model, spaces.cast(params, rows.dtype), rows, partial(_visit, 0))
+    found = reduce.map_rows(model, coordinates.cast(params, rows.dtype), rows, partial(_visit, 0))
     found = found if model.draw is None else found.sum(axis=1, keepdims=True)
     return found if model.missing else jnp.where(rows.informative[:, None], found, 1 / model.n_states)
 

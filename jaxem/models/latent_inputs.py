@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.checks import float_dtype, is_traced
 from jaxem.data import Rows, Table
 from jaxem.domains import Domain
@@ -220,8 +220,8 @@ def shapes_of(given: Any, start: Any, n_states: int) -> Any:
 
 def best_start(model: Any, key: jax.Array, rows: Rows, way: jax.Array) -> Any:
     """The start that was given for `way` 0; else, of a few points about it, the one that the pilot rows like best."""
-    m = domains.count(model.domains, model.shapes)
-    given = None if model.start is None else domains.cast(model.start, rows.dtype)
+    m = coordinates.count(model.domains, model.shapes)
+    given = None if model.start is None else coordinates.cast(model.start, rows.dtype)
     centre = jnp.zeros(m, rows.dtype) if given is None else model.to_unconstrained(given)
     inside = jnp.isfinite(centre)
     scale = jnp.where(way == 2, 1.0, 0.5).astype(rows.dtype) * (1 + jnp.abs(jnp.where(inside, centre, 0)))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, reduce
+from jaxem import coordinates, reduce
 from jaxem.checks import as_key, check_matrix
 from jaxem.data import Rows, prepare_rows
 from jaxem.inputs import Regression
@@ -45,7 +45,7 @@ def forecast(
     levels = np.atleast_1d(np.asarray(levels, np.float64))
     if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"levels: found {levels.tolist()}; give probabilities between 0 and 1.")
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     states = _ahead(model.settle(params, rows), params, rows, model.transitions_ahead(params, steps, gate))
     family, emissions = model.family, params.emissions
     flat = states.reshape(-1, states.shape[-1])
@@ -202,7 +202,7 @@ def pseudo_residuals(model: Any, params: Any, data: Any, key: Any) -> PseudoResi
         given = dataclasses.replace(given, y=None, gate=None, x=x)
     predicted = model.predict(params, data)
     noise = 0.5 * np.ones(y.shape, dtype) if key is None else jax.random.uniform(as_key(key), y.shape, dtype)
-    return _residuals(model.family, domains.cast(params, dtype).emissions, jnp.asarray(y), predicted, noise, given)
+    return _residuals(model.family, coordinates.cast(params, dtype).emissions, jnp.asarray(y), predicted, noise, given)
 
 
 @jax.jit

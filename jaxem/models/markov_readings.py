@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
@@ -147,7 +147,7 @@ def _read(model: Any, params: Any, data: Any, what: Any) -> jax.Array:
 
 @jax.jit
 def _read_rows(model: Any, params: Any, rows: Rows, what: Any) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return what(model._recursions, model._links(params, rows), rows)
 
 
@@ -177,14 +177,14 @@ def _drawn(key: jax.Array, recursions: Any, links: Any, rows: Rows) -> jax.Array
 
 @jax.jit
 def _pairs_summed(model: Any, params: Any, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     pairs = model._recursions.smooth(model._links(params, rows), lane_weights(rows)).pairs
     return pairs if pairs.ndim == 2 else jnp.einsum("tjkb,tb->jk", pairs, lane_weights(rows))
 
 
 @jax.jit
 def _pairs_in_full(model: Any, params: Any, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     pairs = moving_chain.smooth(_moving(model._links(params, rows)), lane_weights(rows)).pairs
     lanes = rows.lanes
     begins = jnp.zeros(rows.n, bool).at[lanes.start].set(True)
@@ -203,6 +203,6 @@ def _moving(links: Chain | MovingChain) -> MovingChain:
 
 @partial(jax.jit, static_argnames="covariance")
 def _impute(model: Any, params: Any, rows: Rows, covariance: bool) -> Any:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     state = _smoothed(model._recursions, model._links(params, rows), rows)
     return completed_given(model.family, params.emissions, rows, state, covariance)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, reduce
+from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows
@@ -248,13 +248,13 @@ class MarkovSwitching(PathReadings, Model):
         return self._params((k,), (k, k), *own)
 
     def n_parameters(self, size: Any) -> int:
-        return domains.count(self.domains, self.structure(size))
+        return coordinates.count(self.domains, self.structure(size))
 
     def to_unconstrained(self, params: Any) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
-        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        params = coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
         if self.initial == "free":
             return params
         known = stationary(params.transition) if self.initial == "stationary" else jnp.asarray(self.initial, vector.dtype)
@@ -271,7 +271,7 @@ class MarkovSwitching(PathReadings, Model):
         return jnp.argsort(variance if "variance" in self.switching else coefficients[:, 0])
 
     def relabel(self, params: Any, order: jax.Array) -> Any:
-        return domains.relabel(self.domains, params, order)._replace(initial=jnp.take(params.initial, order))
+        return coordinates.relabel(self.domains, params, order)._replace(initial=jnp.take(params.initial, order))
 
     def degenerate(self, params: Any, data: Rows) -> jax.Array:
         """A regime has collapsed where its variance is lost in the rounding of the residuals."""
@@ -341,7 +341,7 @@ def _recursions(links: Chain | LagChain) -> Any:
 
 @jax.jit
 def _e_step(model: MarkovSwitching, params: Any, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     links, weights = model._links(params, rows), lane_weights(rows)
     found = _recursions(links).smooth(links, weights)
     return Expectation(_finished(model, rows, links, found), reduce.weighted_sum(found.log_norm, weights))
@@ -349,7 +349,7 @@ def _e_step(model: MarkovSwitching, params: Any, rows: Rows) -> Expectation:
 
 @jax.jit
 def _assign(model: MarkovSwitching, how: Assign, params: Any, rows: Rows) -> Assigned:
-    links = model._links(domains.cast(params, rows.dtype), rows)
+    links = model._links(coordinates.cast(params, rows.dtype), rows)
     found, *known = assign_paths(how, _recursions(links), links, rows)
     return Assigned(_finished(model, rows, links, found), *known)
 
@@ -371,7 +371,7 @@ def _finished(model: MarkovSwitching, rows: Rows, links: Chain | LagChain, found
 
 
 def _log_norms(model: MarkovSwitching, params: Any, rows: Rows) -> jax.Array:
-    links = model._links(domains.cast(params, rows.dtype), rows)
+    links = model._links(coordinates.cast(params, rows.dtype), rows)
     return _recursions(links).log_norms(links)
 
 

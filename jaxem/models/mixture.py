@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxem import domains, initialize, reduce
+from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
@@ -161,11 +161,11 @@ class Mixture(ConjugateMixture, Model):
     def _only_weights(self, params: MixtureParams) -> bool:
         """Whether every param of the components is held, so that the weights alone move, in closed form."""
         weights, components = self.domains
-        return isinstance(weights, Simplex) and domains.count(components, jax.tree.map(jnp.shape, params.components)) == 0
+        return isinstance(weights, Simplex) and coordinates.count(components, jax.tree.map(jnp.shape, params.components)) == 0
 
     def _prior(self, params: MixtureParams) -> MixturePrior | None:
         """The prior in the dtype of the params."""
-        return None if self.prior is None else domains.cast(self.prior, params.weights.dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, params.weights.dtype)
 
     def expected_log_joint(self, params: MixtureParams, statistics: MixtureStatistics) -> jax.Array:
         return dot_log(statistics.weights, params.weights) + self.family.expected_log_prob(
@@ -193,13 +193,13 @@ class Mixture(ConjugateMixture, Model):
 
     def n_parameters(self, size: Any) -> int:
         """Number of free parameters for prepared data, or for their `Rows.size`."""
-        return domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_components, size_of(size))
+        return coordinates.count(self.domains, self.structure(size)) - self.family.absent(self.n_components, size_of(size))
 
     def to_unconstrained(self, params: MixtureParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: MixtureParams | None = None) -> MixtureParams:
-        return domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        return coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
 
     def canonical_order(self, params: MixtureParams) -> jax.Array:
         """Order of the components by the family's rank, for instance the first column of the mean."""
@@ -208,7 +208,7 @@ class Mixture(ConjugateMixture, Model):
         return jnp.lexsort(tuple(self.family.rank(params.components).T[::-1]))
 
     def relabel(self, params: MixtureParams, order: jax.Array) -> MixtureParams:
-        return domains.relabel(self.free_domains, params, order)
+        return coordinates.relabel(self.free_domains, params, order)
 
     def canonical(self, params: MixtureParams) -> MixtureParams:
         if isinstance(self.fixed, Restrictions):
@@ -301,12 +301,12 @@ def _init(model: Mixture, key: jax.Array, rows: Rows, way: jax.Array) -> Mixture
     r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, model.n_components, way)
     counts = r.sum(axis=0) + 1  # a component that got no row still starts with a share
     start = MixtureParams(counts / counts.sum(), model.family.init(rows, r))
-    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
+    return coordinates.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit
 def _e_step(model: Mixture, params: MixtureParams, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     respond = Partial(_respond, jnp.log(params.weights))
     components, (counts, log_likelihood) = reduce.fold(model.family, params.components, rows, respond)
     return Expectation(MixtureStatistics(counts, components), log_likelihood)
@@ -314,7 +314,7 @@ def _e_step(model: Mixture, params: MixtureParams, rows: Rows) -> Expectation:
 
 @jax.jit
 def _assign(model: Mixture, how: Assign, params: MixtureParams, rows: Rows) -> Assigned:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     respond = Partial(_respond_by, how, jnp.log(params.weights))
     components, (counts, known) = reduce.fold(model.family, params.components, rows, respond, rowwise=True)
     return Assigned(MixtureStatistics(counts, components), *known)
@@ -322,27 +322,27 @@ def _assign(model: Mixture, how: Assign, params: MixtureParams, rows: Rows) -> A
 
 @jax.jit
 def _log_likelihood(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return reduce.tally(model.family, params.components, rows, Partial(_respond_likelihood, jnp.log(params.weights)))
 
 
 @jax.jit
 def _log_likelihood_rows(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
     return reduce.map_rows(model.family, params.components, rows, partial(_density, log_weights))
 
 
 @jax.jit
 def _posterior(model: Mixture, params: MixtureParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
     return reduce.map_rows(model.family, params.components, rows, partial(_responsibilities, log_weights))
 
 
 @partial(jax.jit, static_argnames="covariance")
 def _impute(model: Mixture, params: MixtureParams, rows: Rows, covariance: bool) -> Any:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     log_weights = jnp.log(params.weights)
 
     def respond(log_prob: jax.Array) -> jax.Array:

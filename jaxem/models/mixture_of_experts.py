@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from jaxem import domains, initialize, reduce
+from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count, check_matrix, is_traced
 from jaxem.data import Rows, as_rows, cut_batch, cut_rows
@@ -156,7 +156,7 @@ class MixtureOfExperts(Model):
         return MixtureOfExpertsParams(gate, maximize(params.components, statistics.components, self._prior(params)))
 
     def _prior(self, params: MixtureOfExpertsParams) -> Any:
-        return None if self.prior is None else domains.cast(self.prior, params.gate.intercept.dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, params.gate.intercept.dtype)
 
     def expected_log_joint(self, params: MixtureOfExpertsParams, statistics: MixtureOfExpertsStatistics) -> jax.Array:
         return expected_log_gate(params.gate, statistics.gate, self.frame) + self.family.expected_log_prob(
@@ -181,13 +181,13 @@ class MixtureOfExperts(Model):
         return MixtureOfExpertsParams(gate, shapes)
 
     def n_parameters(self, size: Any) -> int:
-        return domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_components, size_of(size)[0])
+        return coordinates.count(self.domains, self.structure(size)) - self.family.absent(self.n_components, size_of(size)[0])
 
     def to_unconstrained(self, params: MixtureOfExpertsParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: MixtureOfExpertsParams | None = None) -> MixtureOfExpertsParams:
-        return domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        return coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
 
     def canonical_order(self, params: MixtureOfExpertsParams) -> jax.Array:
         if breaks_symmetry(self.fixed, self.free_domains):
@@ -195,7 +195,7 @@ class MixtureOfExperts(Model):
         return jnp.lexsort(tuple(self.family.rank(params.components).T[::-1]))
 
     def relabel(self, params: MixtureOfExpertsParams, order: jax.Array) -> MixtureOfExpertsParams:
-        return domains.relabel(self.free_domains, params, order)
+        return coordinates.relabel(self.free_domains, params, order)
 
     def degenerate(self, params: MixtureOfExpertsParams, data: Rows) -> jax.Array:
         return jnp.broadcast_to(self.family.degenerate(params.components, own(data)), (self.n_components,))
@@ -306,7 +306,7 @@ def _visit(work: jax.Array, which: int, _bound: Any, _cells: Any, log_prob: jax.
 
 
 def _work(params: MixtureOfExpertsParams, rows: Rows) -> tuple[MixtureOfExpertsParams, jax.Array]:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return params, move_gate(params.gate, rows.gate_origin)
 
 
@@ -317,7 +317,7 @@ def _init(model: MixtureOfExperts, key: jax.Array, rows: Rows, way: jax.Array) -
     counts = jnp.log(r.sum(axis=0) + 1)
     gate = GateParams(jnp.zeros((model.n_components, rows.gate_origin.shape[1]), rows.dtype), counts - counts[0])
     start = MixtureOfExpertsParams(gate, model.family.init(inner, r))
-    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
+    return coordinates.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, initialize, reduce
+from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count, check_matrix
 from jaxem.data import Rows, as_rows
@@ -193,7 +193,7 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         return NonhomogeneousParams(initial, gate, maximize(params.emissions, statistics.emissions, self._prior(params)))
 
     def _prior(self, params: NonhomogeneousParams) -> Any:
-        return None if self.prior is None else domains.cast(self.prior, params.initial.dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, params.initial.dtype)
 
     def expected_log_joint(self, params: NonhomogeneousParams, statistics: NonhomogeneousStatistics) -> jax.Array:
         def one(gate: GateParams, own: GateStatistics, point: Any) -> jax.Array:
@@ -221,13 +221,13 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         return NonhomogeneousParams((k,), gate, self.family.structure(k, inner))  # type: ignore[arg-type]
 
     def n_parameters(self, size: Any) -> int:
-        return domains.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size)[0])
+        return coordinates.count(self.domains, self.structure(size)) - self.family.absent(self.n_states, size_of(size)[0])
 
     def to_unconstrained(self, params: NonhomogeneousParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: NonhomogeneousParams | None = None) -> NonhomogeneousParams:
-        params = domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        params = coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
         return params if self.initial == "free" else params._replace(initial=jnp.asarray(self.initial, vector.dtype))
 
     def canonical_order(self, params: NonhomogeneousParams) -> jax.Array:
@@ -236,7 +236,7 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         return jnp.lexsort(tuple(self.family.rank(params.emissions).T[::-1]))
 
     def relabel(self, params: NonhomogeneousParams, order: jax.Array) -> NonhomogeneousParams:
-        return domains.relabel(self.domains, params, order)
+        return coordinates.relabel(self.domains, params, order)
 
     def canonical(self, params: NonhomogeneousParams) -> NonhomogeneousParams:
         return params._replace(emissions=self.family.canonical(params.emissions))
@@ -318,7 +318,7 @@ def _init(model: NonhomogeneousHiddenMarkov, key: jax.Array, rows: Rows, way: ja
 
 @jax.jit
 def _e_step(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     links, *gates = _links(model, params, rows)
     weights = lane_weights(rows)
     found = moving_chain.smooth(links, weights)
@@ -327,7 +327,7 @@ def _e_step(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, row
 
 @jax.jit
 def _assign(model: NonhomogeneousHiddenMarkov, how: Assign, params: NonhomogeneousParams, rows: Rows) -> Assigned:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     links, *gates = _links(model, params, rows)
     found, *known = assign_paths(how, moving_chain, links, rows)
     return Assigned(_finished(model, params, rows, found, *gates), *known)
@@ -355,11 +355,11 @@ def _finished(
 
 @jax.jit
 def _log_likelihood(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return reduce.weighted_sum(moving_chain.log_norms(_links(model, params, rows)[0]), lane_weights(rows))
 
 
 @jax.jit
 def _log_likelihood_sequences(model: NonhomogeneousHiddenMarkov, params: NonhomogeneousParams, rows: Rows) -> jax.Array:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     return sequence_sums(to_rows(moving_chain.log_norms(_links(model, params, rows)[0]), rows), rows)

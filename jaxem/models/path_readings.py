@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key
 from jaxem.data import Rows, as_rows
@@ -49,7 +49,7 @@ def _read(model: Any, params: Any, data: Any, what: Any) -> jax.Array:
 
 @jax.jit
 def _read_rows(model: Any, params: Any, rows: Rows, what: Any) -> jax.Array:
-    return what(model._links(domains.cast(params, rows.dtype), rows), rows)
+    return what(model._links(coordinates.cast(params, rows.dtype), rows), rows)
 
 
 def present(states: jax.Array, k: int) -> jax.Array:

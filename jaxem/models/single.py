@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem import domains, reduce
+from jaxem import coordinates, reduce
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.imputation import as_given, completed_rows
@@ -88,7 +88,7 @@ class Single(ConjugateSingle, Model):
         return dataclasses.replace(self, family=self.family.localize(self._states(params), data, shared))
 
     def _states(self, params: Any) -> Any:
-        return domains.add_state_axis(self.domains, params)
+        return coordinates.add_state_axis(self.domains, params)
 
     # EM
 
@@ -105,11 +105,11 @@ class Single(ConjugateSingle, Model):
     def _m_step(self, params: Any, statistics: Any, maximize: Any) -> Any:
         if isinstance(self.fixed, Restrictions):
             return restricted_m_step(self, params, statistics)
-        return domains.drop_state_axis(self.domains, maximize(self._states(params), statistics, self._prior(params)))
+        return coordinates.drop_state_axis(self.domains, maximize(self._states(params), statistics, self._prior(params)))
 
     def _prior(self, params: Any) -> Any:
         """The prior in the dtype of the params."""
-        return None if self.prior is None else domains.cast(self.prior, jax.tree.leaves(params)[0].dtype)
+        return None if self.prior is None else coordinates.cast(self.prior, jax.tree.leaves(params)[0].dtype)
 
     def expected_log_joint(self, params: Any, statistics: Any) -> jax.Array:
         return self.family.expected_log_prob(self._states(params), statistics)
@@ -137,13 +137,13 @@ class Single(ConjugateSingle, Model):
 
     def n_parameters(self, size: Any) -> int:
         """Number of free parameters for prepared data, or for their `Rows.size`."""
-        return domains.count(self.domains, self.structure(size)) - self.family.absent(1, size_of(size))
+        return coordinates.count(self.domains, self.structure(size)) - self.family.absent(1, size_of(size))
 
     def to_unconstrained(self, params: Any) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: Any = None) -> Any:
-        return domains.from_unconstrained(self.domains, domains.shapes_for(self, vector, like), vector)
+        return coordinates.from_unconstrained(self.domains, coordinates.shapes_for(self, vector, like), vector)
 
     def canonical_order(self, params: Any) -> jax.Array:
         """One state has one order."""
@@ -157,7 +157,7 @@ class Single(ConjugateSingle, Model):
     def canonical(self, params: Any) -> Any:
         if isinstance(self.fixed, Restrictions):
             return params
-        return domains.drop_state_axis(self.domains, self.family.canonical(self._states(params)))
+        return coordinates.drop_state_axis(self.domains, self.family.canonical(self._states(params)))
 
     def degenerate(self, params: Any, data: Rows) -> jax.Array:
         """(1,) bool: whether the state has collapsed."""
@@ -202,13 +202,13 @@ def _respond_likelihood(log_prob: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _bound_params(model: Single, params: Any, rows: Rows) -> Any:
-    return domains.cast(model._states(params), rows.dtype)
+    return coordinates.cast(model._states(params), rows.dtype)
 
 
 @jax.jit
 def _init(model: Single, rows: Rows) -> Any:
-    start = domains.drop_state_axis(model.free_domains, model.family.init(rows, rows.pilot_weights[:, None]))
-    return domains.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
+    start = coordinates.drop_state_axis(model.free_domains, model.family.init(rows, rows.pilot_weights[:, None]))
+    return coordinates.settle(model.domains, start) if isinstance(model.fixed, Restrictions) else start
 
 
 @jax.jit

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, linear_moments
+from jaxem import coordinates, linear_moments
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
 from jaxem.domains import PositiveDefinite, Real
@@ -232,7 +232,7 @@ class StateSpace(StateSpaceReadings, Model):
     def localize(self, params: StateSpaceParams, data: Rows, shared: bool = False) -> StateSpace:
         """Statistics are then taken of the noises at `params`, which keep their digits; wherever they were taken."""
         del shared
-        return dataclasses.replace(self, anchor=domains.cast(params, data.dtype))
+        return dataclasses.replace(self, anchor=coordinates.cast(params, data.dtype))
 
     # EM
 
@@ -306,17 +306,17 @@ class StateSpace(StateSpaceReadings, Model):
 
     def n_parameters(self, size: Any) -> int:
         """Free coordinates, less n^2 where nothing that the states' coordinates change is held."""
-        found = domains.count(self.domains, self.structure(size))
+        found = coordinates.count(self.domains, self.structure(size))
         names = ("transition", "transition_noise", "observation", "initial_mean", "initial_covariance", "transition_input")
         held = any(self._held(name).any() for name in names if getattr(self.structure(None), name) is not None)
         return found if held else found - self.n_latent**2
 
     def to_unconstrained(self, params: StateSpaceParams) -> jax.Array:
-        return domains.to_unconstrained(self.domains, params)
+        return coordinates.to_unconstrained(self.domains, params)
 
     def from_unconstrained(self, vector: jax.Array, like: Any = None) -> StateSpaceParams:
         del like
-        return domains.from_unconstrained(self.domains, self.structure(None), vector)
+        return coordinates.from_unconstrained(self.domains, self.structure(None), vector)
 
     def canonical_order(self, params: StateSpaceParams) -> jax.Array:
         """There is one discrete state."""
@@ -372,12 +372,12 @@ jax.tree_util.register_dataclass(
 def _init(model: StateSpace, key: jax.Array, rows: Rows, way: jax.Array) -> StateSpaceParams:
     start = begin_state_space(model, key, rows, way)
     shapes = model.structure(None)
-    return domains.from_unconstrained(model.domains, shapes, domains.to_unconstrained(model.domains, start))
+    return coordinates.from_unconstrained(model.domains, shapes, coordinates.to_unconstrained(model.domains, start))
 
 
 @jax.jit
 def _e_step(model: StateSpace, params: StateSpaceParams, rows: Rows) -> Expectation:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     found = posterior_moments(model, params, rows)
     parts = statistics_of(found, params, rows)
     shifts = [model._anchored(params, names) for names in NOISES.values()]
@@ -393,9 +393,9 @@ def _weighed(each: jax.Array, rows: Rows) -> jax.Array:
 
 @jax.jit
 def _log_likelihood(model: StateSpace, params: StateSpaceParams, rows: Rows) -> jax.Array:
-    return _weighed(sequence_log_likelihoods(model, domains.cast(params, rows.dtype), rows), rows)
+    return _weighed(sequence_log_likelihoods(model, coordinates.cast(params, rows.dtype), rows), rows)
 
 
 @jax.jit
 def _log_likelihood_sequences(model: StateSpace, params: StateSpaceParams, rows: Rows) -> jax.Array:
-    return sequence_log_likelihoods(model, domains.cast(params, rows.dtype), rows)
+    return sequence_log_likelihoods(model, coordinates.cast(params, rows.dtype), rows)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains
+from jaxem import coordinates
 from jaxem.checks import as_key, check_count, check_matrix
 from jaxem.data import Rows, as_rows
 from jaxem.imputation import as_given
@@ -106,7 +106,7 @@ class StateSpaceReadings:
         """One series of n steps (n, d); with `states`, also (n, n_latent). A diffuse start is `initial_mean`."""
         known = self._inputs(inputs, (1, check_count(n, "n")))
         first = jnp.zeros((n, 1), bool).at[0].set(True)
-        cast = domains.cast(params, jnp.asarray(params.transition).dtype)
+        cast = coordinates.cast(params, jnp.asarray(params.transition).dtype)
         u = None if known is None else jnp.moveaxis(known, -1, 0).swapaxes(1, 2)
         x, y = _simulate(as_key(key), cast, first, u, self.initial == "diffuse")  # type: ignore[attr-defined]
         return (y[:, :, 0].T, x[:, :, 0].T) if states else y[:, :, 0].T
@@ -139,7 +139,7 @@ class StateSpaceReadings:
 
 @jax.jit
 def _read_rows(model: Any, params: Any, rows: Rows, what: Any) -> Any:
-    return what(model, domains.cast(params, rows.dtype), rows)
+    return what(model, coordinates.cast(params, rows.dtype), rows)
 
 
 def _ordered(values: jax.Array, rows: Rows) -> jax.Array:
@@ -264,7 +264,7 @@ def _drawn(key: jax.Array, model: Any, params: Any, rows: Rows) -> jax.Array:
 
 @partial(jax.jit, static_argnames="steps")
 def _forecast(model: Any, params: Any, rows: Rows, steps: int, inputs: jax.Array | None) -> StateForecast:
-    params = domains.cast(params, rows.dtype)
+    params = coordinates.cast(params, rows.dtype)
     found = posterior_moments(model, params, rows)
     ends = rows.lanes.end
     mean, covariance = (jnp.moveaxis(_ordered(leaf, rows)[ends], 0, -1) for leaf in (found.mean, found.covariance))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import domains, reduce
+from jaxem import coordinates, reduce
 from jaxem.data import prepare_rows
 from jaxem.inputs import Regression
 from jaxem.leaves import states_of
@@ -24,13 +24,13 @@ POINTS = 400  # of a curve
 
 @jax.jit
 def _log_prob(family: Any, params: Any, rows: Any) -> jax.Array:
-    return reduce.map_rows(family, domains.cast(params, rows.dtype), rows, lambda bound, cells, log_prob: log_prob)
+    return reduce.map_rows(family, coordinates.cast(params, rows.dtype), rows, lambda bound, cells, log_prob: log_prob)
 
 
 @jax.jit
 def _means(family: Any, params: Any, rows: Any) -> jax.Array:
     return reduce.map_rows(
-        family, domains.cast(params, rows.dtype), rows,
+        family, coordinates.cast(params, rows.dtype), rows,
         lambda bound, cells, log_prob: family.complete(bound, cells, rows.origin)[0],
     )  # fmt: skip
 

@@ -167,7 +167,8 @@ def passes_of(comparison):
 
 
 table = pd.DataFrame({name: {"missing": share[name], **passes_of(found[name])} for name in found}).T
-table.style.format("{:,.0f}", na_rep="-").format("{:.3f}", subset="missing")
+shown = table.map(lambda passes: "-" if np.isnan(passes) else f"{passes:,.0f}")
+shown.assign(missing=table["missing"].map("{:.3f}".format))
 
 # %% tags=["picture-rivals"]
 show(figure_comparison(found["overlapping mixture"]))

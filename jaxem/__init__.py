@@ -2,6 +2,7 @@
 
 from jaxem import algorithms as _algorithms
 from jaxem import families as _families
+from jaxem import inference as _inference
 from jaxem import models as _models
 from jaxem.algorithms import *  # noqa: F403  every algorithm, as its own line in jaxem/algorithms/__init__.py says
 from jaxem.align import align
@@ -11,6 +12,7 @@ from jaxem.data import prepare
 from jaxem.draws import Draws
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
 from jaxem.fit import Progress, fit, fit_batch
+from jaxem.inference import *  # noqa: F403  and what a fit is worth
 from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, tobit
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.model import Expectation, Family, Model
@@ -40,5 +42,5 @@ __all__ = [
     "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "log_posterior",
     "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
-    *_algorithms.__all__, *_families.__all__, *_models.__all__,
+    *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -35,6 +35,12 @@ NOT_CONJUGATE = (
 )
 
 
+NO_FACTORS = (
+    "{} has no discrete latent states: what is latent is integrated over in closed form, and the score of its complete data is not "
+    'formed. Take method="oakes" or "observed", which are the same numbers.'
+)
+
+
 class Expectation(NamedTuple):
     """What an E-step returns."""
 
@@ -242,6 +248,14 @@ class Family(Protocol):
     def sample(self, key: jax.Array, params: Params, states: jax.Array) -> Any:
         """One row per entry of `states` (n,): (n, d)."""
 
+    def draw_missing(self, key: jax.Array, params: Params, states: jax.Array, y: Any, x: Any = None) -> Any:
+        """Rows y (n, d) with their missing cells (NaN) drawn given the observed ones and the row's state (n,); `x` as for `sample`.
+
+        As written here for cells that are independent given the state.
+        """
+        drawn = self.sample(key, params, states) if x is None else self.sample(key, params, states, x=x)  # type: ignore[call-arg]
+        return jnp.where(jnp.isnan(y), drawn.reshape(y.shape), y)
+
     def init(self, rows: Rows, r: jax.Array) -> Params:
         """Starting params from memberships r (n_pilot, K) of the pilot rows."""
 
@@ -340,6 +354,20 @@ class Model(Protocol):
 
     def log_prior(self, params: Params) -> jax.Array:
         """Log-density of the prior; 0 without one."""
+
+    def factors(self, params: Params, data: Rows) -> Any:
+        """Logs of the factors that p(y, z) is a product of, for discrete z: a tree of arrays, -inf where impossible.
+
+        Raises:
+            TypeError: nothing discrete is latent.
+        """
+        del params, data
+        raise TypeError(NO_FACTORS.format(type(self).__name__))
+
+    def evidence(self, factors: Any, data: Rows) -> jax.Array:
+        """() what the factors sum up to, log sum_z exp(their sum): the log-likelihood where they are those of params."""
+        del factors, data
+        raise TypeError(NO_FACTORS.format(type(self).__name__))
 
     def conjugate(self, params: Params) -> Any:
         """The prior as a tree of `jaxem.conjugate.Distribution`s in the shapes of `params`.

@@ -15,6 +15,7 @@ from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
+from jaxem.factors import row_evidence
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
 from jaxem.models.latent_draws import new_key, number_rows
@@ -257,6 +258,13 @@ class Latent(Model):
     def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
         return (_log_likelihood_rows if per_row else _log_likelihood)(self, params, as_rows(self, data))
 
+    def factors(self, params: Any, data: Rows) -> jax.Array:
+        """(n, places) log p(y_i, z)."""
+        return reduce.map_rows(self, coordinates.cast(params, data.dtype), data, _joint)
+
+    def evidence(self, factors: jax.Array, data: Rows) -> jax.Array:
+        return row_evidence(factors, data)
+
     def log_prior(self, params: Any) -> jax.Array:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         return jnp.zeros((), dtype) if self.prior is None else jnp.asarray(self.prior(params), dtype)
@@ -343,6 +351,10 @@ def _respond(log_prob: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Ar
 
 def _respond_likelihood(log_prob: jax.Array, weights: jax.Array) -> jax.Array:
     return reduce.weighted_sum(softmax(jnp.zeros((), log_prob.dtype), log_prob)[1], weights)
+
+
+def _joint(_bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
+    return log_prob
 
 
 def _visit(which: int, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:

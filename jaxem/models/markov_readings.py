@@ -13,6 +13,7 @@ from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows
+from jaxem.factors import ChainFactors
 from jaxem.imputation import as_given, completed_given
 from jaxem.kernels import moving_chain
 from jaxem.kernels.chain import Chain
@@ -23,7 +24,7 @@ from jaxem.sequences import read_sequences
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 
 
-class MarkovReadings:
+class MarkovReadings(ChainFactors):
     """What models whose states form a Markov chain have in common once they are fitted.
 
     Such a model has `_recursions`, a module of kernels, and `_links(params, rows)`, what they run over.

@@ -16,6 +16,7 @@ from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
 from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
 from jaxem.domains import Simplex
+from jaxem.factors import row_evidence
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
 from jaxem.models.conjugate_models import ConjugateMixture
@@ -184,6 +185,14 @@ class Mixture(ConjugateMixture, Model):
         exponents = jnp.broadcast_to(prior.concentration - 1, params.weights.shape)
         return dot_log(exponents, params.weights) + self.family.log_prior(params.components, prior.components)
 
+    def factors(self, params: MixtureParams, data: Rows) -> jax.Array:
+        """(n, K) log weights_k + log p(y_i | k)."""
+        params = coordinates.cast(params, data.dtype)
+        return reduce.map_rows(self.family, params.components, data, partial(_joint, jnp.log(params.weights)))
+
+    def evidence(self, factors: jax.Array, data: Rows) -> jax.Array:
+        return row_evidence(factors, data)
+
     # what follows from domains
 
     def structure(self, size: Any) -> MixtureParams:
@@ -290,6 +299,10 @@ def _respond_likelihood(log_weights: jax.Array, log_prob: jax.Array, weights: ja
 
 def _density(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
     return softmax(log_weights[:, None], log_prob)[1]
+
+
+def _joint(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:
+    return log_prob + log_weights[:, None]
 
 
 def _responsibilities(log_weights: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array) -> jax.Array:

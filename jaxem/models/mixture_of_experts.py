@@ -17,6 +17,7 @@ from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count, check_matrix, is_traced
 from jaxem.data import Rows, as_rows, cut_batch, cut_rows
 from jaxem.domains import Contrast
+from jaxem.factors import row_evidence
 from jaxem.inputs import Regression
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, log_gate, move_gate
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
@@ -167,6 +168,14 @@ class MixtureOfExperts(Model):
         rows = as_rows(self, data)
         return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
+    def factors(self, params: MixtureOfExpertsParams, data: Rows) -> jax.Array:
+        """(n, K) log pi_k(x_i) + log p(y_i | k)."""
+        params, work = _work(params, data)
+        return reduce.map_rows(self.family, params.components, data, partial(_joint, work), gated=True)
+
+    def evidence(self, factors: jax.Array, data: Rows) -> jax.Array:
+        return row_evidence(factors, data)
+
     def log_prior(self, params: MixtureOfExpertsParams) -> jax.Array:
         if self.prior is None:
             return jnp.zeros((), params.gate.intercept.dtype)
@@ -303,6 +312,10 @@ def _respond_likelihood(work: jax.Array, log_prob: jax.Array, weights: jax.Array
 
 def _visit(work: jax.Array, which: int, _bound: Any, _cells: Any, log_prob: jax.Array, gate: jax.Array) -> jax.Array:
     return softmax(log_gate(work, gate), log_prob)[which]
+
+
+def _joint(work: jax.Array, _bound: Any, _cells: Any, log_prob: jax.Array, gate: jax.Array) -> jax.Array:
+    return log_prob + log_gate(work, gate)
 
 
 def _work(params: MixtureOfExpertsParams, rows: Rows) -> tuple[MixtureOfExpertsParams, jax.Array]:

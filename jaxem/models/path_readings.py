@@ -11,12 +11,13 @@ from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key
 from jaxem.data import Rows, as_rows
+from jaxem.factors import ChainFactors
 from jaxem.kernels import chain, structured_chain
 from jaxem.kernels.chain import Chain
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 
 
-class PathReadings:
+class PathReadings(ChainFactors):
     """Probabilities of the K states of a model that has `_links(params, rows)`, what recursions run over."""
 
     sequential = True  # raw data may be several sequences

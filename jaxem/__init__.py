@@ -30,6 +30,7 @@ from jaxem.priors import (
 )
 from jaxem.result import Fit, Status, Stop
 from jaxem.rotation import Rotation, oblimin, promax, quartimax, rotate, varimax
+from jaxem.saved import load, save
 from jaxem.sequences import Sequences
 from jaxem.weak_prior import weak_prior
 
@@ -39,8 +40,8 @@ __all__ = [
     "BetaPrior", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior", "Interval",
     "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
     "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles",
-    "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "log_posterior",
-    "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "split_and_merge", "successive_halving",
+    "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "load", "log_posterior",
+    "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "save", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_models.__all__,
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
 from jaxem.lanes import (
     Progress,
+    Reweighted,
     begin,
     choose,
     choose_each,
@@ -164,10 +165,70 @@ def fit_batch(
         key = as_key(0 if key is None else key)
     settled = model.settle(None, rows)
     owner = jnp.repeat(jnp.arange(count), restarts)
-    lanes = begin(settled, starts, rows, key, algorithm, owner)
-    lanes = drive(settled, lanes, rows, owner, stop, algorithm, progress)
-    grouped = jax.tree.map(lambda leaf: leaf.reshape(count, restarts, *leaf.shape[1:]), lanes)
-    return choose_each(settled, grouped, params is None, algorithm)
+    return _run_batch(settled, starts, rows, owner, key, stop, algorithm, progress, (count, restarts), params is None)
+
+
+def fit_weighted(
+    model: Any,
+    rows: Rows,
+    weights: Any,
+    params: Any,
+    *,
+    key: Any = None,
+    algorithm: Algorithm | None = None,
+    stop: Stop | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fit:
+    """Fits one prepared data set under each of B vectors of weights from the same start, in one program.
+
+    The rows are there once, whatever B is: only weights have a leading axis. Components keep the labels of the start.
+
+    Args:
+        model: settled on the rows or not.
+        rows: what `prepare` returned.
+        weights: (B, n) numbers >= 0 in the rows' order, or (B, S) of sequences; none of the B vectors all zeros.
+        params: the start.
+
+    For the other arguments see `fit`.
+
+    Returns:
+        Fit whose fields have a leading axis B.
+
+    Raises:
+        TypeError, ValueError: bad input, before anything compiles.
+    """
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
+    _check_algorithm(algorithm)
+    units = rows.n if rows.lanes is None else len(rows.lanes.start)
+    if np.ndim(weights) != 2 or np.shape(weights)[1] != units:
+        raise ValueError(f"weights: found shape {np.shape(weights)}; give (B, {units}), one vector for each fit.")
+    check_params(model.domains, model.structure(rows), params)
+    algorithm.check(model, rows)
+    count = np.shape(weights)[0]
+    starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), cast(params, rows.dtype))
+    data = Reweighted(rows, jnp.asarray(weights, rows.dtype))
+    settled = model.settle(params, rows)
+    key = as_key(0 if key is None else key)
+    return _run_batch(settled, starts, data, None, key, stop, algorithm, progress, (count, 1), False)
+
+
+def _run_batch(
+    model: Any,
+    starts: Any,
+    rows: Rows | Reweighted,
+    owner: jax.Array | None,
+    key: jax.Array,
+    stop: Stop,
+    algorithm: Algorithm,
+    progress: Any,
+    shape: tuple[int, int],
+    reorder: bool,
+) -> Fit:
+    """The best of each data set's lanes, begun together and run to their ends; `shape` is (data sets, restarts)."""
+    lanes = begin(model, starts, rows, key, algorithm, owner)
+    lanes = drive(model, lanes, rows, owner, stop, algorithm, progress)
+    grouped = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
+    return choose_each(model, grouped, reorder, algorithm)
 
 
 # checks

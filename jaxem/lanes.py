@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,8 +35,20 @@ class Progress(NamedTuple):
     gap: float  # Aitken estimate of what that lane has left to gain
 
 
+class Reweighted(NamedTuple):
+    """One set of prepared rows under D vectors of weights: data sets of which lane i reads the i-th, or that of its owner."""
+
+    rows: Rows
+    weights: jax.Array  # (D, n), or (D, S) of sequences
+
+    @property
+    def n(self) -> int:
+        """Rows of each."""
+        return self.rows.n
+
+
 def drive(
-    model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, stop: Stop, algorithm: Algorithm, progress: Any
+    model: Any, lanes: Run, rows: Rows | Reweighted, owner: jax.Array | None, stop: Stop, algorithm: Algorithm, progress: Any
 ) -> Run:
     """Advances all lanes to their ends, a few at a time; the ones that finish make room for those that wait."""
     total = lanes.status.shape[0]
@@ -79,7 +92,7 @@ def _count(steps: Any) -> jax.Array:
     return jnp.asarray(steps, jnp.int32)
 
 
-def widest_for(rows: Rows, model: Any, count: int) -> int:
+def widest_for(rows: Rows | Reweighted, model: Any, count: int) -> int:
     """The width of the widest program that `count` lanes need."""
     return min(lane_width(rows, model), 1 << (count - 1).bit_length())
 
@@ -92,7 +105,7 @@ def narrowed(widest: int, active: int) -> int:
     return width
 
 
-def lane_width(rows: Rows, model: Any) -> int:
+def lane_width(rows: Rows | Reweighted, model: Any) -> int:
     """How many lanes run side by side: as many as keep the device busy, no more than memory allows."""
     work = max(1, rows.n * model.n_states)
     budget = LANE_WORK * (64 if jax.default_backend() != "cpu" else 1)
@@ -107,13 +120,41 @@ def _progress(lanes: Run, status: np.ndarray) -> Progress:
     return Progress(finished, len(status), int(np.asarray(lanes.steps).max()), float(objective[best]), float(lanes.gap[best]))
 
 
-def _rows_of(rows: Rows, owner: jax.Array | None, lane: jax.Array) -> Rows:
+def _rows_of(rows: Rows | Reweighted, owner: jax.Array | None, lane: jax.Array) -> Rows:
+    """What one lane reads."""
+    if isinstance(rows, Reweighted):
+        return rows.rows.weigh(rows.weights[lane if owner is None else owner[lane]])
     return rows if owner is None else jax.tree.map(lambda leaf: leaf[owner[lane]], rows)
+
+
+def _shares(rows: Rows | Reweighted, owner: jax.Array | None, lanes: jax.Array) -> tuple[Any, Callable[[Any], Rows]]:
+    """What each of the lanes has to itself, leaves with a leading axis, and what makes its rows of that."""
+    if isinstance(rows, Reweighted):
+        shared = rows.rows
+
+        def weights_of(lane: jax.Array) -> Any:
+            own = _rows_of(rows, owner, lane)
+            return own.weights, tuple(section.weights for section in own.sections)
+
+        def whole(own: Any) -> Rows:
+            sections = zip(shared.sections, own[1], strict=True)
+            cut = tuple(section._replace(weights=weights) for section, weights in sections)
+            return dataclasses.replace(shared, weights=own[0], sections=cut)
+
+        return jax.vmap(weights_of)(lanes), whole
+    return (None, lambda _: rows) if owner is None else (_rows_of(rows, owner, lanes), lambda own: own)
 
 
 @partial(jax.jit, static_argnames="algorithm")
 def segment(
-    model: Any, lanes: Run, chosen: jax.Array, rows: Rows, owner: Any, stop: Stop, limit: jax.Array, algorithm: Algorithm
+    model: Any,
+    lanes: Run,
+    chosen: jax.Array,
+    rows: Rows | Reweighted,
+    owner: Any,
+    stop: Stop,
+    limit: jax.Array,
+    algorithm: Algorithm,
 ) -> Run:
     """Up to `limit` steps of the chosen lanes; places beyond the last lane are idle."""
     total = lanes.status.shape[0]
@@ -125,8 +166,8 @@ def segment(
         one = run_alone(model, only, _rows_of(rows, owner, safe[0]), stop, limit, algorithm)
         picked = jax.tree.map(lambda leaf: leaf[None], one)
     else:
-        own = _rows_of(rows, owner, safe)
-        step = jax.vmap(lambda run, rows: machine.advance(model, run, rows, stop, algorithm), (0, None if owner is None else 0))
+        own, whole = _shares(rows, owner, safe)
+        step = jax.vmap(lambda run, own: machine.advance(model, run, whole(own), stop, algorithm))
 
         def go(carry: tuple[Run, jax.Array]) -> jax.Array:
             return (carry[1] < limit) & (active & (carry[0].status == Status.RUNNING)).any()
@@ -154,7 +195,9 @@ def run_alone(model: Any, run: Run, rows: Rows, stop: Stop, limit: jax.Array, al
 
 
 @partial(jax.jit, static_argnames="algorithm")
-def begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algorithm, owner: jax.Array | None) -> Run:
+def begin(
+    model: Any, starts: Any, rows: Rows | Reweighted, key: jax.Array, algorithm: Algorithm, owner: jax.Array | None
+) -> Run:
     """Runs at their starts (leaves with a leading axis), each with a key of its own; lane i reads data set `owner[i]`."""
     count = jax.tree.leaves(starts)[0].shape[0]
     keys = jax.random.split(jax.random.fold_in(key, 1), count)
@@ -167,7 +210,9 @@ def begin(model: Any, starts: Any, rows: Rows, key: jax.Array, algorithm: Algori
 
 
 @partial(jax.jit, static_argnames=("width", "algorithm"))
-def conclude(model: Any, lanes: Run, rows: Rows, owner: jax.Array | None, width: int, algorithm: Algorithm) -> Run:
+def conclude(
+    model: Any, lanes: Run, rows: Rows | Reweighted, owner: jax.Array | None, width: int, algorithm: Algorithm
+) -> Run:
     """All lanes with the params that they end on evaluated, `width` side by side."""
 
     def one(lane: tuple[Run, jax.Array]) -> Run:

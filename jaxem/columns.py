@@ -23,6 +23,9 @@ ONE = (  # and one
 def read_data(options: Namespace, table: Table) -> tuple[Any, np.ndarray | None]:
     """Raw data for the model that the options ask for, and the row weights.
 
+    Leaves in `options.resolved` what the options did not say: the columns and covariates taken, and the labels of each column of
+    text. `options.labels`, where it is there, says which labels columns have, as `resolved` of another file did.
+
     Raises:
         CommandError: unknown, repeated or missing columns, and columns of text where numbers are needed.
     """
@@ -52,6 +55,8 @@ class _Source:
 
     def __init__(self, options: Namespace, table: Table):
         self.options, self.table = options, table
+        self.labels: dict[str, list[str]] = {}
+        options.resolved = {"labels": self.labels}
         asked: list[str] = []
         for name in NAMED:
             asked += getattr(options, name) or []
@@ -89,10 +94,11 @@ class _Source:
         if not names:
             raise CommandError(f"{options.data}: has no column besides the weights")
         found = {}
+        options.resolved["columns"] = list(names)
         for name in names:
-            values = self.table.numbers(name)
-            if labels or (values is None and options.family == "categorical"):
-                found[name] = _categories(self.table.texts(name), values)
+            values = self._as_before(name)
+            if labels or (values is None and options.family == "categorical") or name in self._known:
+                found[name] = self._categories(name, values)
             elif values is None:
                 raise CommandError(f"{options.data}: column {name!r} is not numeric; leave it out by --columns")
             else:
@@ -143,6 +149,7 @@ class _Source:
         if options.columns is not None or options.weights is not None:
             raise CommandError("--covariance-of: takes the whole matrix, without row weights; leave out --columns and --weights")
         found = {name: values for name in self.table.names if (values := self.table.numbers(name)) is not None}
+        options.resolved["columns"] = list(found)
         try:
             return from_covariance(pandas.DataFrame(found), options.covariance_of)
         except (TypeError, ValueError) as error:
@@ -153,6 +160,7 @@ class _Source:
         names = options.covariates
         if names is None:
             names = [name for name in self.table.names if name not in self.spoken]
+        options.resolved["covariates"] = list(names)
         gate = None if not options.gate else self.design(options.gate, "--gate")
         offset = None if options.offset is None else self.numbers(options.offset)
         return Regression(y, self.design(names, "--covariates"), not options.no_intercept, offset, gate)
@@ -163,14 +171,14 @@ class _Source:
 
         found: dict[str, np.ndarray] = {}
         for name in names:
-            values = self.table.numbers(name)
-            if values is not None:
+            values = self._as_before(name)
+            if values is not None and name not in self._known:
                 found[name] = values
                 holes = np.isnan(values)
             else:
                 texts = self.table.texts(name)
                 holes = np.array([text is None for text in texts])
-                labels = sorted({text for text in texts if text is not None})
+                labels = self._labels(name, sorted({text for text in texts if text is not None}))
                 if len(labels) > max(20, len(texts) // 10):
                     raise CommandError(f"{self.options.data}: column {name!r} has {len(labels)} labels; leave it out by {option}")
                 found.update({f"{name} = {label}": np.array([text == label for text in texts], np.float64) for label in labels[1:]})
@@ -180,6 +188,38 @@ class _Source:
                     f"or leave it out by {option}"
                 )
         return pandas.DataFrame(found) if found else None
+
+    @property
+    def _known(self) -> dict[str, list[str]]:
+        return getattr(self.options, "labels", {})
+
+    def _as_before(self, name: str) -> np.ndarray | None:
+        """The numbers of a column, None where it is text; but text in the place of numbers is refused."""
+        values = self.table.numbers(name)
+        if values is None and hasattr(self.options, "labels") and name not in self._known:
+            raise CommandError(f"{self.options.data}: column {name!r} is not numeric; the model was fitted to numbers")
+        return values
+
+    def _labels(self, name: str, seen: list[str]) -> list[str]:
+        """Labels of a column: those known, else those seen."""
+        self.labels[name] = labels = self._known.get(name, seen)
+        strange = [label for label in seen if label not in labels]
+        if strange:
+            found = f"has the label {quoted(strange)}, which the model does not know; it knows {quoted(labels)}"
+            raise CommandError(f"{self.options.data}: column {name!r} {found}")
+        return labels
+
+    def _categories(self, name: str, values: np.ndarray | None) -> Any:
+        """A pandas categorical, its labels in the order of their numbers or letters."""
+        import pandas
+
+        texts = self.table.texts(name)
+        if values is not None and name in self._known:  # 1.0 is the label 1
+            written = {text: text for text in self._known[name]} | {_number(text): text for text in self._known[name]}
+            texts = [None if text is None else written.get(text, written.get(float(text), text)) for text in texts]
+        seen = {text for text in texts if text is not None}
+        order = sorted(seen) if values is None else sorted(seen, key=lambda text: (float(text), text))
+        return pandas.Categorical(texts, categories=self._labels(name, order))
 
     def times(self) -> Interval:
         """Times with their ends: from --time and --event, or from --lower-column and --upper-column."""
@@ -212,13 +252,11 @@ def _sorted(leaf: Any, order: np.ndarray, index: np.ndarray | None) -> Any:
     return leaf.reset_index(drop=True) if index is None else leaf.set_axis(index, axis=0)
 
 
-def _categories(texts: list[str | None], values: np.ndarray | None) -> Any:
-    """A pandas categorical, its labels in the order of their numbers or letters."""
-    import pandas
-
-    seen = {text for text in texts if text is not None}
-    order = sorted(seen) if values is None else sorted(seen, key=lambda text: (float(text), text))
-    return pandas.Categorical(texts, categories=order)
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _cut(options: Namespace, y: Any) -> Interval:

@@ -39,6 +39,10 @@ class Table(Protocol):
         """Writes the table with the missing cells of `columns` replaced by the values given, all else as it was."""
         ...
 
+    def extended(self, columns: Mapping[str, Any]) -> Table:
+        """The table with further columns on the right: whole numbers, numbers (NaN is an empty cell) or texts."""
+        ...
+
 
 @dataclass(frozen=True)
 class TextTable:
@@ -74,6 +78,12 @@ class TextTable:
                 writer.writerow(
                     repr(float(filled[j][i])) if j in filled and _is_missing(cell) else cell for j, cell in enumerate(row)
                 )
+
+    def extended(self, columns: Mapping[str, Any]) -> TextTable:
+        """See `Table`; numbers are written in as many digits as give them back exactly."""
+        cells = [[_text(value) for value in np.asarray(values).tolist()] for values in columns.values()]
+        rows = [[*row, *more] for row, *more in zip(self.rows, *cells, strict=True)]
+        return TextTable([*self.names, *columns], rows, self.delimiter)
 
     def _to_arrow(self) -> ArrowTable:
         import pyarrow
@@ -138,6 +148,15 @@ class ArrowTable:
             pyarrow.parquet.write_table(table, path)
         else:
             pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="needed"))
+
+    def extended(self, columns: Mapping[str, Any]) -> ArrowTable:
+        """See `Table`."""
+        import pyarrow
+
+        table = self.table
+        for name, values in columns.items():
+            table = table.append_column(name, pyarrow.array(values, from_pandas=True))
+        return ArrowTable(table)
 
 
 def is_parquet(path: Path) -> bool:
@@ -209,6 +228,10 @@ def _rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
 
 def _is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)
 
 
 def _parse(cell: str) -> float:

@@ -14,6 +14,7 @@ import jaxem
 from jaxem import catalogue, report
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.commands.case import Case, check_case, load
+from jaxem.commands.model_file import write_model
 from jaxem.commands.options import add_case, add_stop, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, progress, writing
 from jaxem.document import document
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
     add_stop(option, Stop().max_steps)
     option = parser.add_argument_group("output").add_argument
     option("--output", type=Path, metavar="JSON", help="write the fit")
+    option("--save", type=Path, metavar="NPZ", help="save the model for jaxem predict, jaxem sample and jaxem.load")
     option("--plot", type=Path, metavar="PICTURE", help="draw the fit: .png, .pdf or .svg")
     option("--impute", type=Path, metavar="FILE", help="write the data with missing cells filled: .csv or .parquet")
     option("--quiet", action="store_true", help="print nothing but errors")
@@ -78,7 +80,8 @@ def _check(options: argparse.Namespace) -> None:
     check_case(options)
     if options.impute and is_parquet(options.impute):
         need("pyarrow")
-    check_targets(options.data, {"--output": options.output, "--plot": options.plot, "--impute": options.impute})
+    targets = {"--output": options.output, "--save": options.save, "--plot": options.plot, "--impute": options.impute}
+    check_targets(options.data, targets)
     if options.plot is not None:
         need("matplotlib")
         check_picture(options.plot)
@@ -99,6 +102,8 @@ def _write(options: argparse.Namespace, case: Case, fitted: Fit) -> None:
             content = {**document(case.model, fitted, case.data, weights=case.weights), **_settings(options)}
             text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
             stage(options.output).write_text(text + "\n", encoding="utf-8")
+        if options.save is not None:
+            write_model(stage(options.save), options, case, fitted)
         if options.impute is not None:
             filled = np.asarray(case.model.impute(fitted.params, case.rows))
             if getattr(options, "row_order", None) is not None:  # rows of sequences stand by time

@@ -14,6 +14,7 @@ from jaxem.data import Rows, Table
 from jaxem.domains import Loadings, Positive, Real
 from jaxem.families.gaussian import Gaussian, GaussianParams
 from jaxem.kernels import factor
+from jaxem.kernels.conditional import complete_draw
 from jaxem.kernels.linalg import apply, cholesky, invert_lower, lower_form, transpose
 from jaxem.kernels.moments import Moments, centre
 from jaxem.model import Family, Remark
@@ -209,6 +210,10 @@ class FactorGaussian(Family):
         factors = jax.random.normal(of_factors, (states.shape[0], self.q), dtype)
         noise = jax.random.normal(of_columns, (states.shape[0], params.mean.shape[1]), dtype)
         return params.mean[states] + apply(params.loadings[states], factors) + jnp.sqrt(self._uniquenesses(params))[states] * noise
+
+    def draw_missing(self, key: jax.Array, params: Any, states: jax.Array, y: jax.Array, x: None = None) -> jax.Array:
+        del x
+        return complete_draw(self.dense(params).covariance, states, y, self.sample(key, params, states))
 
     def init(self, rows: Rows, r: jax.Array) -> Any:
         """Principal factors of each state's pilot rows, at uniquenesses of (1 - q / 2d) over the diagonal of the inverse

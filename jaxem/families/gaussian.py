@@ -1,4 +1,4 @@
-"""Gaussian rows: full, tied, diagonal or spherical covariance, any pattern of missing cells."""
+"""Gaussian rows: covariances that are full, tied, diagonal, spherical or share parts, any pattern of missing cells."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.conjugate import NormalInverseWisharts
 from jaxem.coordinates import cast
 from jaxem.data import Rows, Table, moments_of
-from jaxem.domains import Positive, PositiveDefinite, Real
+from jaxem.domains import Real
 from jaxem.families import interval_gaussian
 from jaxem.families.drawn_cells import DrawnCells
 from jaxem.families.expected_family import shifted
+from jaxem.families.gaussian_shapes import WORDS, Decomposition, Kind, decompose, kind_of
 from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
+from jaxem.kernels.conditional import complete_draw
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
 from jaxem.kernels.quantiles import Tails, normal_tails
 from jaxem.layout import WIDE, find_patterns
-from jaxem.model import Family
+from jaxem.model import NOT_CONJUGATE, Family
 from jaxem.priors import NormalInverseWishart
 
-COVARIANCES = ("full", "tied", "diagonal", "spherical")
+COVARIANCES = tuple(WORDS)  # full, tied, diagonal, spherical
 KERNELS = ("auto", "quadratic", "whitened")
 LARGE_D = 64  # from here the F = d (d + 3) / 2 + 1 features of a block no longer fit the cache
 GUARD = 1e-4  # largest relative rounding error of a squared distance that the quadratic kernel may make
@@ -36,7 +38,7 @@ class GaussianParams(NamedTuple):
     """Params of K Gaussian states in the user's units."""
 
     mean: jax.Array  # (K, d)
-    covariance: jax.Array  # full (K, d, d), tied (d, d), diagonal (K, d), spherical (K,)
+    covariance: jax.Array  # full (K, d, d), tied (d, d), diagonal (K, d), spherical (K,); see `Kind` for the other shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +51,13 @@ class Gaussian(Family):
     spherical covariances in closed form, for full and tied by quadrature over up to 5 censored cells of a row, to a relative
     error of the probability of 1e-8 for two or three, 1e-6 for four and 1e-4 for five (`jaxem.kernels.rectangle`).
     M-step: mean = first / weight, covariance = second / weight - mean mean'; tied pools over states, spherical over columns;
-    with a `NormalInverseWishart` prior, the posterior mode.
+    shared volumes, shapes and orientations as in `jaxem.kernels.shared_shapes`. With a `NormalInverseWishart` prior, the posterior
+    mode; where states share parts of their covariances, each covariance has the prior's density, up to a constant.
 
     Args:
-        covariance: "full", "tied", "diagonal" or "spherical".
+        covariance: "full", "tied", "diagonal" or "spherical", or one of mclust's fourteen names, EII to VVV: three letters for
+            volume, shape and orientation of S_k = v_k D_k A_k D_k', equal for all states (E), varying (V) or the identity (I).
+            VVV is full, EEE tied, VVI diagonal, VII spherical.
         kernel: "quadratic" (fast), "whitened" (accurate for means many standard deviations from the data's centre), or
             "auto": quadratic in float64 and, where a check of the rounding error at concrete params allows, in float32.
         frame: coordinates of the statistics; None for the user's. Set by `localize`.
@@ -71,28 +76,24 @@ class Gaussian(Family):
     prior_type = NormalInverseWishart
 
     def __post_init__(self):
-        for name, value, known in (("covariance", self.covariance, COVARIANCES), ("kernel", self.kernel, KERNELS)):
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(f"{name}: unknown kind {value!r}; use one of {', '.join(known)}.")
+        kind_of(self.covariance)
+        if not isinstance(self.kernel, str) or self.kernel not in KERNELS:
+            raise ValueError(f"kernel: unknown kind {self.kernel!r}; use one of {', '.join(KERNELS)}.")
+
+    @property
+    def _kind(self) -> Kind:
+        return kind_of(self.covariance)
 
     @property
     def _cellwise(self) -> bool:
-        return self.covariance in ("diagonal", "spherical")
+        return self._kind.cellwise
 
     @property
     def domains(self) -> GaussianParams:
-        covariance = {
-            "full": PositiveDefinite(),
-            "tied": PositiveDefinite(state_axes=()),
-            "diagonal": Positive(event_ndim=1),
-            "spherical": Positive(event_ndim=0),
-        }
-        return GaussianParams(Real(event_ndim=1), covariance[self.covariance])  # type: ignore[arg-type]
+        return GaussianParams(Real(event_ndim=1), self._kind.domain)  # type: ignore[arg-type]
 
     def structure(self, n_states: int, size: int) -> GaussianParams:
-        d = size
-        shapes = {"full": (n_states, d, d), "tied": (d, d), "diagonal": (n_states, d), "spherical": (n_states,)}
-        return GaussianParams((n_states, d), shapes[self.covariance])  # type: ignore[arg-type]
+        return GaussianParams((n_states, size), self._kind.structure(n_states, size))  # type: ignore[arg-type]
 
     # data
 
@@ -159,11 +160,7 @@ class Gaussian(Family):
 
     def _spread(self, params: GaussianParams) -> jax.Array:
         """What the kernels take: covariances (K, d, d), (1, d, d) where tied, or variances (K, d)."""
-        if self.covariance == "full" or self.covariance == "diagonal":
-            return params.covariance
-        if self.covariance == "tied":
-            return params.covariance[None]
-        return jnp.broadcast_to(params.covariance[:, None], params.mean.shape)
+        return self._kind.spread(params.covariance, *params.mean.shape)
 
     @staticmethod
     def _per_state(matrices: jax.Array, params: GaussianParams) -> jax.Array:
@@ -211,27 +208,9 @@ class Gaussian(Family):
             extra = self.prior_exponent(prior, *mean.shape)
         else:
             mean = jnp.where(counted > 0, mean, params.mean)
-        scatter, mass = self._pool(scatter, weight)
-        if prior is not None:
-            covariance = (scatter + self.prior_scale(prior)) / self._per_event(mass + extra)
-        else:
-            safe = self._per_event(jnp.where(mass > 0, mass, 1))
-            covariance = jnp.where(self._per_event(mass) > 0, scatter / safe, params.covariance)
-        if not self._cellwise:
-            covariance = 0.5 * (covariance + transpose(covariance))
-        return GaussianParams(mean, covariance)
-
-    def _pool(self, scatter: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scatter and weight in the shape of the covariance: summed over what shares it."""
-        if self.covariance == "tied":
-            return scatter.sum(0), weight.sum(0)
-        if self.covariance == "spherical":
-            return scatter.sum(-1), weight.sum(-1)
-        return scatter, weight
-
-    def _per_event(self, mass: jax.Array) -> jax.Array:
-        """Mass with axes appended to divide a covariance."""
-        return mass if self._cellwise else mass[..., None, None]
+        scatter, mass = self._kind.pool(scatter, weight)
+        own = 0.0 if prior is None else self.prior_scale(prior)
+        return GaussianParams(mean, self._kind.solve(scatter + own, mass + extra, params.covariance))
 
     def expected_log_prob(self, params: GaussianParams, statistics: Moments) -> jax.Array:
         weight, spread = statistics.weight, self._spread(params)
@@ -276,18 +255,20 @@ class Gaussian(Family):
 
     def _prior_means(self, shrinkage: jax.Array, n_states: int, d: int) -> jax.Array:
         """Factors |S|^{-1/2} that the prior of the means brings to one covariance."""
-        return jnp.where(shrinkage > 0, {"tied": n_states, "spherical": d}.get(self.covariance, 1), 0)
+        return jnp.where(shrinkage > 0, self._kind.shares(n_states, d), 0)
 
     def prior_scale(self, prior: NormalInverseWishart) -> jax.Array:
         """The prior's scale in the form of the covariance."""
         if not self._cellwise:
             return prior.scale
         diagonal = jnp.diagonal(prior.scale)
-        return diagonal if self.covariance == "diagonal" else diagonal.mean()
+        return diagonal.mean() if self._kind.spherical else diagonal
 
     # conjugate posterior
 
     def conjugate(self, prior: NormalInverseWishart, params: GaussianParams) -> NormalInverseWisharts:
+        if self._kind.name not in WORDS.values():
+            raise TypeError(NOT_CONJUGATE.format(f"Gaussian({self.covariance!r})"))
         return NormalInverseWisharts.at(params, self._cellwise, prior._replace(scale=self.prior_scale(prior)))
 
     def update(self, distribution: NormalInverseWisharts, statistics: Moments) -> NormalInverseWisharts:
@@ -344,8 +325,12 @@ class Gaussian(Family):
         n_states, d = params.mean.shape
         spread = self._spread(params)
         if self._cellwise:
-            spread = jnp.broadcast_to(spread, (n_states, d))[:, :, None] * jnp.eye(d, dtype=spread.dtype)
+            spread = spread[:, :, None] * jnp.eye(d, dtype=spread.dtype)
         return params.mean, jnp.broadcast_to(spread, (n_states, d, d))
+
+    def decompose(self, params: GaussianParams) -> Decomposition:
+        """Volume (K,), shape (K, d) and orientation (K, d, d) of the states' covariances, of whatever kind. Host."""
+        return decompose(self.covariance, self.moments(params)[1])
 
     def tails(self, params: GaussianParams, y: jax.Array, x: None = None) -> Tails:
         del x
@@ -362,6 +347,11 @@ class Gaussian(Family):
         root = self._per_state(cholesky(self._spread(params)), params)
         return params.mean[states] + apply(root[states], noise)
 
+    def draw_missing(self, key: jax.Array, params: GaussianParams, states: jax.Array, y: jax.Array, x: None = None) -> jax.Array:
+        if self._cellwise:
+            return super().draw_missing(key, params, states, y, x)
+        return complete_draw(self.moments(params)[1], states, y, self.sample(key, params, states))
+
     def init(self, rows: Rows, r: jax.Array) -> GaussianParams:
         """Weighted mean and spread of each state's pilot rows.
 
@@ -377,16 +367,27 @@ class Gaussian(Family):
             scatter = jnp.einsum("nk,nkj->kj", r, deviation * deviation, precision=HIGHEST)
             pooled = scatter.sum(0) / counts.sum(0)
             variance = (scatter + pull * pooled) / (counts + pull)
-            covariance = variance if self.covariance == "diagonal" else variance.mean(-1)
-            return GaussianParams(mean + rows.origin, covariance)
+            return GaussianParams(mean + rows.origin, self._of_kind(variance, counts))
         scatter = jnp.einsum("nk,nki,nkj->kij", r, deviation, deviation, precision=HIGHEST)
         pooled = _over_counts(scatter.sum(0), counts.sum(0))
         pooled = 0.9 * pooled + 0.1 * jnp.diag(jnp.diagonal(pooled))
-        if self.covariance == "tied":
+        if self._kind.one:
             return GaussianParams(mean + rows.origin, pooled)
         mass = r.sum(0)[:, None, None]
         own = _over_counts(scatter, jnp.where(counts > 0, counts, 1))
-        return GaussianParams(mean + rows.origin, (mass * own + pull * pooled) / (mass + pull))
+        return GaussianParams(mean + rows.origin, self._of_kind((mass * own + pull * pooled) / (mass + pull), r.sum(0)))
+
+    def _of_kind(self, spread: jax.Array, counts: jax.Array) -> jax.Array:
+        """The covariance leaf of this kind nearest to covariances (K, d, d) of (K,) rows each, or variances (K, d) of (K, d)."""
+        kind = self._kind
+        if not self._cellwise:
+            return kind.solve(spread * counts[:, None, None], counts, spread) if kind.coupled else spread
+        if kind.one:
+            scatter, mass = kind.pool(spread * counts, counts)
+            return scatter / mass
+        if kind.spherical:
+            return spread.mean(-1)
+        return kind.solve(spread * counts, counts, spread) if kind.coupled else spread
 
 
 jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel", "censored"))

@@ -264,6 +264,11 @@ class MixtureEmission(Family):
         component = jax.random.categorical(choose, jnp.log(params.weights[states]), axis=-1)
         return self.family.sample(draw, self._flat(params.components), states * self.n_components + component, **covariates)
 
+    def draw_missing(self, key: jax.Array, params: Any, states: jax.Array, y: Any, x: Any = None) -> Any:
+        raise TypeError(
+            "MixtureEmission: the component within a state is not drawn, and so no missing cells; take a model with more states."
+        )
+
     def init(self, rows: Rows, r: jax.Array) -> MixtureEmissionParams:
         """Each state's pilot rows cut by k-means once more."""
         points, m, k = self.family.embed(rows), self.n_components, r.shape[1]

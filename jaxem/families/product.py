@@ -328,6 +328,12 @@ class Product(Family):
         keys = dict(zip(self.families, jax.random.split(key, len(self.families)), strict=True))
         return self._each(lambda family, own, p: family.sample(own, p, states), keys, params)
 
+    def draw_missing(self, key: jax.Array, params: Any, states: jax.Array, y: Any, x: None = None) -> dict[str, Any]:
+        """As each family, of a dict of groups."""
+        del x
+        keys = dict(zip(self.families, jax.random.split(key, len(self.families)), strict=True))
+        return self._each(lambda family, own, p, cells: family.draw_missing(own, p, states, cells), keys, params, y)
+
     def init(self, rows: Rows, r: jax.Array) -> dict[str, Any]:
         return self._each(lambda family, own: family.init(own, r), self._rows(rows))
 

@@ -15,6 +15,7 @@ from jaxem.data import Rows, Table
 from jaxem.domains import Known, Positive
 from jaxem.families.gaussian import COVARIANCES, Gaussian, GaussianParams
 from jaxem.kernels import dense
+from jaxem.kernels.conditional import complete_draw, regress
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Moments, about, centre
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma, solve_dof
@@ -295,6 +296,18 @@ class StudentT(Family):
         u = jax.random.gamma(gamma, half) / half
         root = cholesky(self._matrices(params))
         return params.mean[states] + apply(root[states], noise) / jnp.sqrt(u)[:, None]
+
+    def draw_missing(self, key: jax.Array, params: StudentTParams, states: jax.Array, y: jax.Array, x: None = None) -> jax.Array:
+        """The row's weight u is drawn given its observed cells, the missing ones given both."""
+        del x
+        normal, gamma = jax.random.split(key)
+        matrices, mean = self._matrices(params), params.mean[states]
+        dof = jnp.broadcast_to(params.dof, params.mean.shape[:1])[states]
+        distance = regress(matrices, states, y - mean)[1]
+        u = jax.random.gamma(gamma, 0.5 * (dof + (~jnp.isnan(y)).sum(axis=1))) / (0.5 * (dof + distance))
+        noise = jax.random.normal(normal, y.shape, mean.dtype)
+        drawn = mean + apply(cholesky(matrices)[states], noise) / jnp.sqrt(u)[:, None]
+        return complete_draw(matrices, states, y, drawn)
 
     def init(self, rows: Rows, r: jax.Array) -> StudentTParams:
         """The Gaussian start, with 8 degrees of freedom and a scale of the same spread."""

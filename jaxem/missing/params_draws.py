@@ -1,0 +1,110 @@
+"""Params at random, as likely as the data leave them: what makes multiple imputations proper (Rubin 1987)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.algorithms import Algorithm, algorithm_for, gibbs
+from jaxem.algorithms.ascent import curvature, look
+from jaxem.data import Rows
+from jaxem.fit import fit
+from jaxem.result import Status, Stop
+
+METHODS = ("bootstrap", "posterior", "data_augmentation")
+DRAWS, BURN_IN, CHAINS = 250, 500, 4  # of Gibbs sampling, from which imputations are taken far apart
+
+
+def draw_params(model: Any, params: Any, rows: Rows, draws: int, method: str, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
+    """Params whose leaves lead with `draws`, and remarks for a person."""
+    if method == "bootstrap":
+        return bootstrap_params(model, params, rows, draws, key)
+    if method == "posterior":
+        return posterior_params(model, params, rows, draws, key), ()
+    return augmented_params(model, params, rows, draws, key)
+
+
+def bootstrap_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
+    """Fits to rows drawn with replacement (whole sequences, where rows follow one another), each started at `params`.
+
+    A row drawn c times has c times its weight (Efron 1994, JASA 89:463; Honaker and King 2010, Am. J. Pol. Sci. 54:561).
+
+    Raises:
+        ValueError: one sequence, which cannot be drawn again.
+    """
+    if rows.lanes is None:
+        weights, what = np.asarray(rows.weights, np.float64), "rows"
+    else:
+        weights, what = np.asarray(rows.weights, np.float64)[np.asarray(rows.lanes.start)], "sequences"
+    present = np.flatnonzero(weights > 0)
+    if len(present) < 2:
+        raise ValueError(f"method: 'bootstrap' draws {what} with replacement, and there is {len(present)}; take 'posterior'.")
+    chosen = np.asarray(jax.random.choice(key, present, (draws, len(present))))
+    counts = np.stack([np.bincount(own, minlength=len(weights)) for own in chosen])
+    found, status = _refit(algorithm_for(model), model, params, rows, jnp.asarray(counts * weights, rows.dtype))
+    bad = [Status(int(each)) for each in np.asarray(status) if int(each) != Status.CONVERGED]
+    if not bad:
+        return found, ()
+    named = ", ".join(sorted({each.name for each in bad}))
+    return found, (f"{len(bad)} of {draws} bootstrap fits did not converge ({named}).",)
+
+
+@partial(jax.jit, static_argnums=0)
+def _refit(algorithm: Algorithm, model: Any, params: Any, rows: Rows, weights: jax.Array) -> Any:
+    def one(own: jax.Array) -> Any:
+        found = fit(model, rows, params=params, weights=own, algorithm=algorithm, stop=Stop())
+        return found.params, found.status
+
+    return jax.vmap(one)(weights)
+
+
+def posterior_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> Any:
+    """N(params, information^-1) in unconstrained coordinates, the posterior of many rows (Gelman et al. 2013, sec. 4.1).
+
+    The information is minus the Hessian of log-likelihood + log prior. Coordinates on the edge stay where they are.
+
+    Raises:
+        ValueError: information that is not positive definite, so that `params` are no maximum or not identified.
+    """
+    u, information = (np.asarray(part, np.float64) for part in _information(model, params, rows))
+    inside = np.isfinite(u)
+    own = information[np.ix_(inside, inside)]
+    scale = np.sqrt(np.abs(np.diagonal(own)))
+    sound = np.isfinite(own).all() and (scale > 0).all()
+    roots, vectors = np.linalg.eigh(own / np.outer(scale, scale)) if sound else (np.zeros(1), None)
+    if not (roots > len(u) * 16 * np.finfo(np.dtype(rows.dtype)).eps).all():
+        raise ValueError(
+            "params: the information matrix is not positive definite there, so that the data do not tell all of them: fit until "
+            "convergence, take a simpler model or a prior, or method='bootstrap'."
+        )
+    noise = np.asarray(jax.random.normal(key, (draws, int(inside.sum()))), np.float64)
+    moved = np.tile(u, (draws, 1))
+    moved[:, inside] += (noise / np.sqrt(roots)) @ vectors.T / scale  # type: ignore[union-attr]
+    return jax.vmap(lambda each: model.from_unconstrained(each, like=params))(jnp.asarray(moved, rows.dtype))
+
+
+@jax.jit
+def _information(model: Any, params: Any, rows: Rows) -> tuple[jax.Array, jax.Array]:
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype), params)
+    u = model.to_unconstrained(params)
+    return u, curvature(model, look(model, u, params, rows), params, rows)
+
+
+def augmented_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
+    """Draws from the posterior by data augmentation (Tanner and Wong 1987, JASA 82:528; Schafer 1997), far apart in the chains.
+
+    Raises:
+        TypeError, ValueError: as `jaxem.gibbs`, which needs a proper conjugate prior.
+    """
+    each = max(DRAWS, -(-draws // CHAINS))
+    found = fit(model, rows, params=params, key=key, algorithm=gibbs(draws=each, burn_in=BURN_IN, chains=CHAINS))
+    chains = found.detail
+    place = np.linspace(0, CHAINS * each - 1, draws).round().astype(int)
+    taken = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[place], chains.params)
+    worst = chains.worst()[0]
+    mixed = int(found.status) == Status.CONVERGED
+    return taken, () if mixed else (f"The chains of data augmentation have not mixed: largest R-hat {worst:.3f}.",)

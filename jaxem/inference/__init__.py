@@ -1,8 +1,14 @@
 """What a fit is worth: standard errors, certificates, tests, influence."""
 
 from jaxem.inference.certificate import Certificate, certificate
+from jaxem.inference.convergence_rate import Rate, convergence_rate
 from jaxem.inference.inference import Inference
+from jaxem.inference.influence import Influence, influence
 from jaxem.inference.polish import polish
 from jaxem.inference.standard_errors import standard_errors
+from jaxem.inference.supplemented_by_steps import Supplemented, supplemented_by_steps
 
-__all__ = ["Certificate", "Inference", "certificate", "polish", "standard_errors"]
+__all__ = [
+    "Certificate", "Inference", "Influence", "Rate", "Supplemented", "certificate", "convergence_rate", "influence", "polish",
+    "standard_errors", "supplemented_by_steps",
+]  # fmt: skip

@@ -123,17 +123,31 @@ def louis(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
 
 
 @jax.jit
-def em_jacobian(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
-    """(P, P) derivative of the plain EM map in unconstrained coordinates; column j is its derivative along coordinate j."""
+def em_map(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
+    """(P,) where one step of plain EM takes unconstrained coordinates; those that are infinite stay."""
+    params = model.from_unconstrained(u, like=like)
+    local = model.localize(params, rows)
+    after = model.to_unconstrained(local.m_step(params, local.e_step(params, rows).statistics))
+    return jnp.where(jnp.isfinite(u), after, u)
+
+
+@jax.jit
+def em_push(model: Any, u: jax.Array, like: Any, rows: Rows, tangent: jax.Array) -> jax.Array:
+    """(P,) derivative of the plain EM map along `tangent` (P,), zeros along coordinates that are infinite."""
+    kept = jnp.isfinite(u)
+    safe = jnp.where(kept, u, 0)
 
     def step(v: jax.Array) -> jax.Array:
-        params = model.from_unconstrained(v, like=like)
-        local = model.localize(params, rows)
-        after = model.to_unconstrained(local.m_step(params, local.e_step(params, rows).statistics))
-        return jnp.where(jnp.isfinite(u), after, 0)
+        return jnp.where(kept, em_map(model, jnp.where(kept, v, u), like, rows), 0)
 
-    found = along_coordinates(step, u)
+    return jax.jvp(step, (safe,), (jnp.where(kept, tangent, 0),))[1]
+
+
+@jax.jit
+def em_jacobian(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
+    """(P, P) derivative of the plain EM map in unconstrained coordinates; column j is its derivative along coordinate j."""
     kept = jnp.isfinite(u)
+    found = along_coordinates(lambda v: jnp.where(kept, em_map(model, v, like, rows), 0), u)
     return jnp.where(kept[:, None] & kept, found, 0)
 
 

@@ -36,7 +36,7 @@ def align(params: Any, reference: Any, *, model: Any = None) -> Any:
         if np.shape(ours) != np.shape(theirs):
             raise ValueError(f"reference: found a leaf of shape {np.shape(theirs)} for one of shape {np.shape(ours)}.")
     if model is not None:
-        return params if model.n_states == 1 else model.relabel(params, _match(_by_domain(model, pairs), model.n_states))
+        return params if model.n_states == 1 else model.relabel(params, order_towards(model, params, reference))
     n_states = params.weights.shape[0]
     inner = list(zip(jax.tree.leaves(params.components), jax.tree.leaves(reference.components), strict=True))
     order = _match([pair for pair in inner if _by_state(*pair, n_states)], n_states)
@@ -44,6 +44,12 @@ def align(params: Any, reference: Any, *, model: Any = None) -> Any:
         lambda ours, theirs: ours[order] if _by_state(ours, theirs, n_states) else ours, params.components, reference.components
     )
     return params._replace(weights=params.weights[order], components=components)
+
+
+def order_towards(model: Any, params: Any, reference: Any) -> np.ndarray:
+    """(K,) order of the states of `params`, of `model`, that brings them next to those of `reference`, as `align` does."""
+    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
+    return _match(_by_domain(model, pairs), model.n_states)
 
 
 def _by_domain(model: Any, pairs: list[Any]) -> list[Any]:

@@ -32,6 +32,7 @@ class Row:
     total: Callable | None = None  # (params, data) -> (n,) log-likelihood of each row, for models that are no mixture
     core: bool = False  # whether float32 is in the short run too
     slow: bool = False  # whether the row is left to the longer runs
+    rare: bool = False  # whether it is left to the thorough one
     shaky: float = 1.0  # what rounding is multiplied by: digits that the family's functions or data lose, said beside it
 
     def data(self, dtype, n=N, seed=0):
@@ -125,7 +126,9 @@ def every(test):
             if row.core and dtype == "float64":
                 marks.append(pytest.mark.core)
             derived, fitted = test.__name__ in DERIVED, test.__name__ in FITTED
-            if row.slow or (dtype == "float32" and not row.core):
+            if row.rare:
+                marks.append(pytest.mark.thorough)
+            elif row.slow or (dtype == "float32" and not row.core):
                 varied = isinstance(row.model, Single) or getattr(row.model, "prior", None) is not None
                 rare = derived or dtype == "float32" or varied
                 marks.append(pytest.mark.thorough if rare else pytest.mark.slow)

@@ -14,6 +14,7 @@ from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
+from jaxem.implicit import WHEN, differentiable, still
 from jaxem.lanes import (
     Progress,
     Reweighted,
@@ -43,6 +44,7 @@ def fit(
     stop: Stop | None = None,
     weights: Any = None,
     progress: Callable[[Progress], None] | None = None,
+    derivatives: str = "converged",
 ) -> Fit:
     """Fits a model: moves params by `algorithm` from one or several starts until `stop`, and returns the best.
 
@@ -58,18 +60,26 @@ def fit(
         stop: default `Stop()`, for each start.
         weights: (n,) numbers >= 0 in the rows' order, concrete or traced; default those of prepared data, or ones.
         progress: called between segments of steps with a `Progress`; not under tracing.
+        derivatives: "converged" (NaN where the fit did not converge) or "always" (the same formula at any params).
 
     Returns:
         Fit. Trouble is a `Status` in it, never an exception: the last good params come with it.
 
     The function is pure. It can be jitted and vmapped over complete arrays, weights, starts, priors and keys; a traced array
-    is taken as complete, so data with holes are prepared outside.
+    is taken as complete, so data with holes are prepared outside (`prepare(model, y, like=rows)` puts traced values in them).
+
+    It can be differentiated, forward and reverse, by data, weights, priors and all other leaves of the model: params,
+    log-likelihood and objective have the derivatives of the maximum that they are, by the implicit function theorem (see
+    `jaxem.implicit`), whatever algorithm found it; a tight `stop` makes them as exact as the maximum. The rest of a Fit, and
+    the start, have none.
 
     Raises:
         TypeError, ValueError: bad input, before anything compiles.
     """
     algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
     _check_algorithm(algorithm)
+    if derivatives not in WHEN:
+        raise ValueError(f"derivatives: found {derivatives!r}; use one of {', '.join(WHEN)}.")
     restarts = check_count(restarts, "restarts")
     rows = prepare(model, data).weigh(weights)
     check_informative(rows, model.n_states)
@@ -78,7 +88,8 @@ def fit(
     key = _check_start(model, params, key, restarts, rows)
     given = params is not None
     if traced:
-        return _fit_traced(model, rows, params, key, stop, algorithm, restarts)
+        found = _fit_traced(still(model), still(rows), still(params), key, still(stop), algorithm, restarts)
+        return differentiable(model, rows, found, not given, derivatives)
     algorithm.check(model, rows)
     settled = model.settle(params, rows)
     if search is None:
@@ -239,9 +250,7 @@ def _check_stop(stop: Any) -> Stop:
     if not isinstance(stop, Stop):
         raise TypeError(f"stop: found {type(stop).__name__}; give a Stop, for instance Stop(tolerance=1e-8).")
     most = np.iinfo(np.int32).max if stop.max_passes is None else stop.max_passes
-    return Stop(
-        jnp.asarray(stop.tolerance, float), stop.rule, jnp.asarray(stop.max_steps, jnp.int32), jnp.asarray(most, jnp.int32)
-    )
+    return Stop(jnp.asarray(stop.tolerance, float), stop.rule, jnp.asarray(stop.max_steps, jnp.int32), jnp.asarray(most, jnp.int32))
 
 
 def _check_algorithm(algorithm: Any) -> None:
@@ -261,9 +270,7 @@ def _check_start(model: Any, params: Any, key: Any, restarts: int, rows: Rows) -
     return as_key(0 if key is None else key)
 
 
-def _fit_traced(
-    model: Any, rows: Rows, params: Any, key: jax.Array, stop: Stop, algorithm: Algorithm, restarts: int
-) -> Fit:
+def _fit_traced(model: Any, rows: Rows, params: Any, key: jax.Array, stop: Stop, algorithm: Algorithm, restarts: int) -> Fit:
     """The same fit where nothing can be looked at: all lanes run until the last has stopped."""
     settled = model.settle(None, rows)
     starts = draw_starts(settled, rows, key, params, restarts)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxem.coordinates import count
 from jaxem.data import Rows
-from jaxem.domains import Domain, NonNegative, Positive, PositiveDefinite, Simplex, Unit
+from jaxem.domains import Domain, Positive, PositiveDefinite, Simplex, Unit
 from jaxem.leaves import leaves_of
 from jaxem.view import View, view_of
 
@@ -81,22 +82,19 @@ def coordinate_domains(model: Any, params: Any) -> list[Domain]:
     return out
 
 
-def on_edge(model: Any, params: Any, u: np.ndarray, gradient: np.ndarray, information: np.ndarray) -> np.ndarray:
+def runs_away(model: Any, params: Any, u: Any, gradient: Any, information: Any) -> jax.Array:
     """(P,) bool: coordinates along which the maximum lies at infinity, that is on the edge of the params' domain.
 
     Those that are infinite; and logarithms or log-odds that run away: their information is next to none, so that they could be
     anything (a standard error above 10), or they are far out and a Newton step goes on.
     """
-    out = ~np.isfinite(u)
-    own = np.diag(information)
-    for i, domain in enumerate(coordinate_domains(model, params)):
-        inner = getattr(domain, "base", domain)  # of a leaf that is partly held or shared
-        if out[i] or not isinstance(inner, (Positive, NonNegative, Unit, Simplex)):
-            continue
-        vague = own[i] * VAGUE**2 <= 1
-        leaving = abs(u[i]) > FAR and abs(gradient[i]) > AWAY * abs(own[i])
-        out[i] = vague or (leaving and isinstance(inner, (Unit, Simplex)))
-    return out
+    kinds = [getattr(domain, "base", domain) for domain in coordinate_domains(model, params)]  # of what is partly held: its own
+    bounded = np.array([isinstance(kind, (Positive, Unit, Simplex)) for kind in kinds], bool)
+    shares = np.array([isinstance(kind, (Unit, Simplex)) for kind in kinds], bool)
+    own = jnp.diagonal(information)
+    vague = own * VAGUE**2 <= 1
+    leaving = (jnp.abs(u) > FAR) & (jnp.abs(gradient) > AWAY * jnp.abs(own))
+    return ~jnp.isfinite(u) | (bounded & vague) | (shares & leaving)
 
 
 def names_on_edge(cells: Cells, natural: np.ndarray, edge: np.ndarray) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
 from jaxem.inference import information
-from jaxem.inference.labels import Cells, cells_of, name_direction, names_on_edge, on_edge
+from jaxem.inference.labels import Cells, cells_of, name_direction, names_on_edge, runs_away
 
 FLAT = 64  # times P eps: eigenvalues of information scaled to a unit diagonal that count as none
 STILL = 1e-2  # standard errors that the maximum may lie away, where standard errors are told without a warning
@@ -98,7 +98,7 @@ def look_at(model: Any, params: Any, data: Any, weights: Any = None, curvature: 
     gradient = np.asarray(information.gradient(settled, u, params, rows), np.float64)
     matrix = np.asarray(curvature(settled, u, params, rows), np.float64)
     found = np.asarray(u, np.float64)
-    edge = on_edge(model, params, found, gradient, matrix)
+    edge = np.asarray(runs_away(model, params, found, gradient, matrix))
     natural = np.asarray(information.natural(settled, u, params), np.float64)
     cells = cells_of(model, params, data)
     return Point(settled, params, rows, cells, found, gradient, matrix, natural, edge)

@@ -224,6 +224,26 @@ class Unit(Domain):
 
 
 @dataclasses.dataclass(frozen=True)
+class SignedUnit(Domain):
+    """Correlations between -1 and 1, ends left out; the coordinate is Fisher's z, artanh."""
+
+    says: str = "numbers between -1 and 1"
+
+    def unconstrain(self, x):
+        return super().unconstrain(0.5 * (jnp.log1p(x) - jnp.log1p(-x)))
+
+    def constrain(self, u, event):
+        return super().constrain(jnp.tanh(u), event)
+
+    def log_volume(self, u, event):
+        one, zero = _log_odds_apart(2 * u)
+        return (math.log(4) + one + zero).sum(-1)
+
+    def holds(self, x):
+        return bool(((x > -1) & (x < 1)).all())
+
+
+@dataclasses.dataclass(frozen=True)
 class Simplex(Domain):
     """Probabilities along the last axis; K - 1 coordinates log(p_k / (p_{k+1} + ... + p_K)), the log-odds of stopping at k.
 

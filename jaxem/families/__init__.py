@@ -14,6 +14,7 @@ from jaxem.families.negative_binomial import NegativeBinomial, NegativeBinomialP
 from jaxem.families.poisson import Poisson, PoissonParams
 from jaxem.families.poisson_regression import PoissonRegression, PoissonRegressionParams
 from jaxem.families.product import Product
+from jaxem.families.selected_regression import SelectedRegression, SelectedRegressionParams, SelectionParams
 from jaxem.families.student_t import StudentT, StudentTParams
 from jaxem.families.t_regression import TRegression, TRegressionParams
 from jaxem.families.truncated_regression import TruncatedRegression
@@ -49,7 +50,7 @@ __all__ = [
     "PoissonRegression",
     "PoissonRegressionParams",
     "Product",
-    "StudentT",
+    "SelectedRegression", "SelectedRegressionParams", "SelectionParams", "StudentT",
     "StudentTParams",
     "TRegression",
     "TRegressionParams",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.algorithms import Algorithm, algorithm_for, gibbs
-from jaxem.algorithms.ascent import curvature, look
+from jaxem.algorithms import gibbs
 from jaxem.data import Rows
-from jaxem.fit import fit
-from jaxem.result import Status, Stop
+from jaxem.fit import fit, fit_weighted
+from jaxem.inference.point import look_at
+from jaxem.result import Status
 
 METHODS = ("bootstrap", "posterior", "data_augmentation")
 DRAWS, BURN_IN, CHAINS = 250, 500, 4  # of Gibbs sampling, from which imputations are taken far apart
@@ -45,7 +44,8 @@ def bootstrap_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.A
         raise ValueError(f"method: 'bootstrap' draws {what} with replacement, and there is {len(present)}; take 'posterior'.")
     chosen = np.asarray(jax.random.choice(key, present, (draws, len(present))))
     counts = np.stack([np.bincount(own, minlength=len(weights)) for own in chosen])
-    found, status = _refit(algorithm_for(model), model, params, rows, jnp.asarray(counts * weights, rows.dtype))
+    fitted = fit_weighted(model, rows, counts * weights, params)
+    found, status = fitted.params, fitted.status
     bad = [Status(int(each)) for each in np.asarray(status) if int(each) != Status.CONVERGED]
     if not bad:
         return found, ()
@@ -53,45 +53,29 @@ def bootstrap_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.A
     return found, (f"{len(bad)} of {draws} bootstrap fits did not converge ({named}).",)
 
 
-@partial(jax.jit, static_argnums=0)
-def _refit(algorithm: Algorithm, model: Any, params: Any, rows: Rows, weights: jax.Array) -> Any:
-    def one(own: jax.Array) -> Any:
-        found = fit(model, rows, params=params, weights=own, algorithm=algorithm, stop=Stop())
-        return found.params, found.status
-
-    return jax.vmap(one)(weights)
-
-
 def posterior_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> Any:
     """N(params, information^-1) in unconstrained coordinates, the posterior of many rows (Gelman et al. 2013, sec. 4.1).
 
-    The information is minus the Hessian of log-likelihood + log prior. Coordinates on the edge stay where they are.
+    The information is that of log-likelihood + log prior, as `jaxem.standard_errors` has it. Params on the edge stay there.
 
     Raises:
         ValueError: information that is not positive definite, so that `params` are no maximum or not identified.
     """
-    u, information = (np.asarray(part, np.float64) for part in _information(model, params, rows))
-    inside = np.isfinite(u)
-    own = information[np.ix_(inside, inside)]
-    scale = np.sqrt(np.abs(np.diagonal(own)))
-    sound = np.isfinite(own).all() and (scale > 0).all()
-    roots, vectors = np.linalg.eigh(own / np.outer(scale, scale)) if sound else (np.zeros(1), None)
-    if not (roots > len(u) * 16 * np.finfo(np.dtype(rows.dtype)).eps).all():
+    point = look_at(model, params, rows)
+    inside, u = ~point.edge, point.u
+    covariance = point.covariance()[np.ix_(inside, inside)]
+    if not np.isfinite(covariance).all():
+        eigenvalues, directions = point.spectrum()
+        known = np.isfinite(eigenvalues).all()
+        where = f", least along {point.told(directions[:, 0])}" if known and len(eigenvalues) else ""
         raise ValueError(
-            "params: the information matrix is not positive definite there, so that the data do not tell all of them: fit until "
-            "convergence, take a simpler model or a prior, or method='bootstrap'."
+            f"params: the information matrix is not positive definite there{where}: fit until convergence, take a simpler model or "
+            "a prior, or method='bootstrap'."
         )
-    noise = np.asarray(jax.random.normal(key, (draws, int(inside.sum()))), np.float64)
+    noise = np.asarray(jax.random.normal(key, (draws, len(covariance))), np.float64)
     moved = np.tile(u, (draws, 1))
-    moved[:, inside] += (noise / np.sqrt(roots)) @ vectors.T / scale  # type: ignore[union-attr]
+    moved[:, inside] += noise @ np.linalg.cholesky(covariance).T
     return jax.vmap(lambda each: model.from_unconstrained(each, like=params))(jnp.asarray(moved, rows.dtype))
-
-
-@jax.jit
-def _information(model: Any, params: Any, rows: Rows) -> tuple[jax.Array, jax.Array]:
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.dtype), params)
-    u = model.to_unconstrained(params)
-    return u, curvature(model, look(model, u, params, rows), params, rows)
 
 
 def augmented_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:

@@ -42,7 +42,8 @@ class Missingness(NamedTuple):
         rest = len(self.counts) - len(shown)
         more = f"\n{rest} more patterns of {int(self.counts[SHOWN:].sum())} rows" if rest else ""
         whole = int(self.counts[self.observed.all(axis=1)].sum())
-        return f"{text}{more}\nx observed, . missing; {whole} of {n} rows are complete, {cells / max(n * len(self.columns), 1):.1%} of cells are missing"
+        share = cells / (n * len(self.columns))
+        return f"{text}{more}\nx observed, . missing; {whole} of {n} rows are complete, {share:.1%} of cells are missing"
 
     def to_dataframe(self) -> Any:
         """A pandas data frame, one row a pattern: its rows, and a column True where observed (pandas must be installed)."""

@@ -1,6 +1,7 @@
 """How the discrete states are tied together: one file a model."""
 
 from jaxem.models.factor_analysis import FactorAnalysis, FactorScores, FactorTest, ProbabilisticPCA
+from jaxem.models.heckman_selection import HeckmanSelection
 from jaxem.models.hidden_markov import HiddenMarkov, HiddenMarkovParams, HiddenMarkovPrior
 from jaxem.models.hidden_semi_markov import (
     CategoricalDuration,
@@ -23,8 +24,8 @@ from jaxem.models.state_space_readings import StateForecast, StateMoments
 from jaxem.models.structural import dynamic_factor, local_level, local_linear_trend
 
 __all__ = [
-    "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HiddenMarkov",
-    "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
+    "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HeckmanSelection",
+    "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
     "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams",
     "NegativeBinomialDuration", "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA",
     "PseudoResiduals", "Single", "StateForecast", "StateMoments", "StateSpace", "StateSpaceParams", "SwitchingInterceptParams",

@@ -1,0 +1,136 @@
+"""The two equations of a sample selection model: moments of the latent selection variable, and the M-step of complete data.
+
+Selection u = gamma . z + e1 with e1 ~ N(0, 1); response y = beta . x + delta e1 + omega e2. With t = delta / omega the correlation
+of the errors is t / sqrt(1 + t^2). Grams are of (x, z, e, w): covariates, and residuals e of y and w of u about a point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.kernels.linalg import apply, matmul, transpose
+from jaxem.kernels.tails import hazard
+from jaxem.newton import damped_step
+
+STEPS = 60  # of t; near its maximum three or four do
+
+
+class Complete(NamedTuple):
+    """Maximiser of the complete-data likelihood, as moves from the point about which residuals were taken."""
+
+    beta: jax.Array  # (K, q)
+    gamma: jax.Array  # (K, g)
+    omega: jax.Array  # (K,)
+    t: jax.Array  # (K,)
+
+
+def truncated(mean: jax.Array, scale: jax.Array, sign: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean less `mean`, and variance, of N(mean, scale^2) given that it is above 0 (sign 1) or below (-1); as is where 0."""
+    a = sign * mean / scale
+    h = hazard(-a)
+    # far out 1 - h (h + a) has no digits left; the first term that is left out of the series there is 518 / a^8
+    edge = -((518 / jnp.finfo(a.dtype).eps) ** 0.1)
+    far = jnp.where(a < edge, a, edge)
+    series = (1 - (6 - 50 / (far * far)) / (far * far)) / (far * far)
+    share = jnp.where(a < edge, series, 1 - h * (h + a))
+    return sign * scale * h, scale * scale * jnp.where(sign == 0, 1, share)
+
+
+def maximize(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: jax.Array) -> Complete:
+    """The maximiser for Grams `seen` (K, q + g + 2, .) of rows with a response and `unseen` (K, g + 1, .) of (z, w) of the others.
+
+    For a given t all else is known in closed form: coefficients by least squares given 1 / omega, which is then the root of a
+    quadratic; t given all else is a regression slope. The two take turns, t extrapolated by Aitken's rule where that gains.
+
+    Args:
+        count: (K,) sum of responsibilities of the rows with a response.
+        q: covariates of the response.
+        t: (K,) where to begin.
+    """
+    rows = count > 0
+
+    def given(t: jax.Array) -> tuple[Complete, jax.Array]:
+        """All else, and the objective."""
+        found = _given(seen, unseen, count, q, t)
+        return found, _objective(seen, unseen, count, found)
+
+    def slope(found: Complete) -> jax.Array:
+        y, u = _residuals(found)
+        below = _form(seen, u, u)
+        return jnp.where(rows & (below > 0), _form(seen, y, u) / jnp.where(below > 0, below, 1), 0)
+
+    def go(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return (state[2] < STEPS) & ~state[1].all()
+
+    def turn(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        first, done, number = state
+        second = slope(given(first)[0])
+        third = slope(given(second)[0])
+        bend = third - 2 * second + first
+        leap = jnp.where(bend == 0, third, first - jnp.square(second - first) / jnp.where(bend == 0, 1, bend))
+        gains = given(leap)[1] > given(third)[1]
+        new = jnp.where(gains & jnp.isfinite(leap), leap, third)
+        still = jnp.abs(third - second) <= 4 * jnp.finfo(t.dtype).eps * (1 + jnp.abs(third))
+        return jnp.where(done, first, new), done | still | ~jnp.isfinite(new), number + 1
+
+    start = (jnp.where(rows, t, 0), jnp.zeros(t.shape, bool), jnp.zeros((), jnp.int32))
+    return given(jax.lax.while_loop(go, turn, start)[0])[0]
+
+
+def _given(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: jax.Array) -> Complete:
+    g = unseen.shape[-1] - 1
+    gram = seen[:, : q + g, : q + g]
+    by_e, by_w = seen[:, : q + g, -2], seen[:, : q + g, -1]
+    # residuals of (y / omega - t u) and of u; scaled coefficients of x stand beside those of z
+    sign = jnp.concatenate([jnp.ones((len(t), q), t.dtype), jnp.broadcast_to(-t[:, None], (len(t), g))], axis=1)
+    matrix = gram * sign[:, :, None] * sign[:, None, :]
+    own = seen[:, q:-2, q:-2] + unseen[:, :-1, :-1]
+    matrix = matrix.at[:, q:, q:].add(own)
+    for_e = sign * by_e
+    for_w = (-t[:, None] * sign * by_w).at[:, q:].add(seen[:, q:-2, -1] + unseen[:, :-1, -1])
+    both = damped_step(jnp.stack([for_e, for_w]), jnp.broadcast_to(matrix, (2, *matrix.shape)))
+    a = seen[:, -2, -2] - (both[0] * for_e).sum(-1)
+    b = -t * seen[:, -2, -1] - (both[1] * for_e).sum(-1)
+    a = jnp.maximum(a, 8 * jnp.finfo(t.dtype).eps * seen[:, -2, -2])
+    rows = (count > 0) & (a > 0)
+    root = jnp.sqrt(b * b + 4 * jnp.where(rows, a * count, 1))
+    # (-b + root) / 2a without cancellation where b > 0
+    inverse = jnp.where(b > 0, 2 * count / jnp.where(b + root > 0, b + root, 1), (root - b) / (2 * jnp.where(rows, a, 1)))
+    inverse = jnp.where(rows & (inverse > 0), inverse, 1)
+    found = inverse[:, None] * both[0] + both[1]
+    return Complete(found[:, :q] / inverse[:, None], found[:, q:], 1 / inverse, t)
+
+
+def _residuals(found: Complete) -> tuple[jax.Array, jax.Array]:
+    """Residuals of y / omega and of u as combinations of (x, z, e, w)."""
+    inverse, zero, one = 1 / found.omega[:, None], jnp.zeros_like(found.omega)[:, None], jnp.ones_like(found.omega)[:, None]
+    y = jnp.concatenate([-found.beta * inverse, jnp.zeros_like(found.gamma), inverse, zero], axis=1)
+    u = jnp.concatenate([jnp.zeros_like(found.beta), -found.gamma, zero, one], axis=1)
+    return y, u
+
+
+def _form(gram: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return (a * apply(gram, b)).sum(-1)
+
+
+def _objective(seen: jax.Array, unseen: jax.Array, count: jax.Array, found: Complete) -> jax.Array:
+    """(K,) expected complete-data log-likelihood but for constants."""
+    y, u = _residuals(found)
+    own = y - found.t[:, None] * u
+    rest = jnp.concatenate([-found.gamma, jnp.ones_like(found.omega)[:, None]], axis=1)
+    return -0.5 * (_form(seen, own, own) + _form(seen, u, u) + _form(unseen, rest, rest)) - count * jnp.log(found.omega)
+
+
+def objective(seen: jax.Array, unseen: jax.Array, count: jax.Array, omega: jax.Array, t: jax.Array) -> jax.Array:
+    """() the same at the point itself, summed over states."""
+    k, size, g = seen.shape[0], seen.shape[-1], unseen.shape[-1] - 1
+    here = Complete(jnp.zeros((k, size - g - 2), omega.dtype), jnp.zeros((k, g), omega.dtype), omega, t)
+    return _objective(seen, unseen, count, here).sum()
+
+
+def moved(gram: jax.Array, change: jax.Array) -> jax.Array:
+    """Grams (K, m, m) of vectors v as those of change v."""
+    return matmul(matmul(change, gram), transpose(change))

@@ -42,9 +42,9 @@ class Supplemented:
 
     def __str__(self) -> str:
         return (
-            f"Supplemented EM by {self.steps} steps ({self.passes} passes): {int(self.settled.sum())} of {len(self.settled)} rows of "
-            f"DM settled, estimated error up to {self.error.max(initial=0):.1e}; asymmetry of the covariance {self.asymmetry:.1e}. "
-            'The exact DM is that of standard_errors(method="supplemented").'
+            f"Supplemented EM by {self.steps} steps ({self.passes} passes): {int(self.settled.sum())} of {len(self.settled)} rows "
+            f"of DM settled, estimated error up to {self.error.max(initial=0):.1e}; asymmetry of the covariance "
+            f'{self.asymmetry:.1e}. The exact DM is that of standard_errors(method="supplemented").'
         )
 
 
@@ -55,9 +55,10 @@ def supplemented_by_steps(
 
     EM runs from `start` along u_1, u_2, ...; row i of DM is (M(u* with coordinate i of u_t) - u*) / (u_ti - u*_i), taken at the
     first t at which no entry changes by more than `tolerance` (they advise the root of that of the fit). Far from the maximum
-    u* the differences are no slopes, near it they are rounding, and where EM is slow they change by little although they are far
-    from their limit: `error` is the last change times l / (1 - l), l the rate at which the path comes nearer. Jamshidian and Jennrich (2000, JRSS-B 62:257) find the asymmetry of the covariance a good
-    sign of its error. For use take `standard_errors`, whose DM is exact: this one is here to be compared with it.
+    u* the differences are no slopes, near it they are rounding, and where EM is slow they change by little although they are
+    far from their limit: `error` is the last change times l / (1 - l), l the rate at which the path comes nearer, infinite
+    where it did not. Jamshidian and Jennrich (2000, JRSS-B 62:257) find the asymmetry of the covariance a good sign of its
+    error. For use take `standard_errors`, whose DM is exact: this one is here to be compared with it.
 
     Args:
         model: the model.

@@ -50,6 +50,8 @@ def read_model(path: Path) -> Saved:
         return load(path)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror or error}") from error
 
 
 def options_of(saved: Saved, path: Path, data: Path) -> argparse.Namespace:

@@ -1,0 +1,102 @@
+"""From an estimator to `jaxem.fit` and back: precision, seeds, what is read from X, what is left on the estimator."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+import jaxem
+from jaxem.result import Status, Stop
+
+
+@contextmanager
+def double() -> Iterator[None]:
+    """float64 within, as users of scikit-learn expect; a setting of this thread alone, which ends with the block."""
+    if hasattr(jax, "enable_x64"):
+        switch: Any = jax.enable_x64
+    else:  # before JAX 0.8
+        switch = importlib.import_module("jax.experimental").enable_x64
+    with switch(True):
+        yield
+
+
+def as_numpy(tree: Any) -> Any:
+    """The same tree with NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed for JAX from what scikit-learn takes: None, a whole number or a RandomState."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def read(estimator: Any, X: Any, *, reset: bool = False, y: Any = None, holes: bool = True) -> Any:
+    """X (n, d) as floats, NaN where missing, by scikit-learn's own checks; at least two rows to fit. With y, both."""
+    given = {} if y is None else {"y": y, "y_numeric": True}
+    finite: Any = "allow-nan" if holes else True
+    least = 2 if reset else 1
+    kinds = [np.float64, np.float32]
+    return validate_data(estimator, X, reset=reset, ensure_all_finite=finite, dtype=kinds, ensure_min_samples=least, **given)
+
+
+def weights_of(sample_weight: Any, X: Any) -> Any:
+    """(n,) weights as numbers of the kind of X, or None; `jaxem.fit` checks them."""
+    if sample_weight is None:
+        return None
+    dtype = X.dtype if getattr(X, "dtype", None) == np.float32 else np.float64
+    return np.asarray(sample_weight, dtype)
+
+
+def fit(
+    estimator: Any,
+    model: Any,
+    data: Any,
+    *,
+    weights: Any = None,
+    start: Callable[[Any, int], Any] | None = None,
+    tolerance: float,
+    max_steps: int,
+    algorithm: Any = None,
+) -> None:
+    """Fits and leaves the result on the estimator: model_, params_, result_, converged_, n_iter_, log_likelihood_, n_parameters_.
+
+    Args:
+        start: (prepared rows, seed) -> params to begin from, or None for starts of the model's own; either way there are
+            `estimator.n_init`, of which the best is kept.
+        tolerance: gain of the objective in a step below which a fit ends.
+
+    A fit that has not converged warns once, in the words of `Fit.explain`.
+    """
+    stop = Stop(tolerance, "absolute", max_steps=max_steps)
+    seed, restarts = seed_of(getattr(estimator, "random_state", None)), getattr(estimator, "n_init", 1)
+    with double():
+        rows = jaxem.prepare(model, data, weights)
+        if start is None:
+            restarts = restarts if model.needs_key else 1
+            result = jaxem.fit(model, rows, key=seed, restarts=restarts, stop=stop, algorithm=algorithm)
+        else:
+            each = [jaxem.fit(model, rows, params=start(rows, seed + i), stop=stop, algorithm=algorithm) for i in range(restarts)]
+            result = max(each, key=lambda one: (int(one.status) != Status.DEGENERATE, float(one.objective)))
+        estimator.n_parameters_ = int(model.n_parameters(rows))
+        said = result.explain()
+    estimator.model_, estimator.params_, estimator.result_ = as_numpy(model), as_numpy(result.params), as_numpy(result)
+    estimator.converged_ = int(result.status) == Status.CONVERGED
+    estimator.n_iter_ = max(int(result.steps), 1)
+    estimator.log_likelihood_ = float(result.log_likelihood)
+    if not estimator.converged_:
+        warnings.warn(f"{type(estimator).__name__}: {said}", ConvergenceWarning, stacklevel=3)
+
+
+def can_go_on(estimator: Any, shape: tuple[int, ...], name: str) -> bool:
+    """Whether `warm_start` is asked for and there are params, whose leaf `name` has this shape, to begin from."""
+    found = getattr(estimator, name, None)
+    return bool(estimator.warm_start and found is not None and np.shape(found) == shape)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem.algorithms.ascent import look
 from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
 from jaxem.inference import information
-from jaxem.inference.labels import cells_of, name_direction
+from jaxem.inference.labels import cells_of, name_direction, names_on_edge, runs_away
 
-DENSE = 150  # coordinates up to which the whole derivative of the EM map is formed
+DENSE = 150  # coordinates up to which the information is formed
 MOST = 120  # products with it beyond that
 PRECISE = 1e-6  # residual of the largest eigenvalue, beyond that
 RESTS = 1e-3  # of a step, relative to standard sizes of coordinates: a fixed point moves by less
@@ -33,6 +35,7 @@ class Rate:
     slowest: str  # the params that the slowest direction moves
     direction: np.ndarray  # (N,) the slowest direction in the cells of params, the largest entry 1
     names: tuple[str, ...]  # (N,) of the cells
+    boundary: tuple[str, ...]  # params on the edge of their domain, left out
     dense: bool  # whether the derivative was formed
     residual: float  # of the largest eigenvalue, 0 where the derivative was formed
     moved: float  # the largest change of an unconstrained coordinate by one EM step: 0 at a fixed point
@@ -67,6 +70,7 @@ class Rate:
             "eigenvalues": [float(value) for value in self.eigenvalues],
             "slowest": self.slowest,
             "direction": dict(zip(self.names, self.direction.tolist(), strict=True)),
+            "boundary": list(self.boundary),
             "dense": self.dense,
             "remarks": list(self.remarks),
         }
@@ -75,11 +79,12 @@ class Rate:
 def convergence_rate(model: Any, params: Any, data: Any, weights: Any = None) -> Rate:
     """The linear rate of the plain EM algorithm at its fixed point, and the slowest direction.
 
-    Near a maximum EM is linear, u' - u* = J (u - u*) with J = I - I_c^-1 I the derivative of the EM map, I and I_c the
+    Near a maximum EM is linear, u' - u* = J (u - u*), with J = 1 - I_c^-1 I the derivative of the EM map, I and I_c the
     information of the observed and of the complete data (Dempster, Laird and Rubin 1977). Its largest eigenvalue is the rate,
-    the largest fraction of missing information. J is formed by forward mode up to 150 coordinates; beyond, Arnoldi's method
-    takes the largest eigenvalues from products with J alone, each the derivative of one EM step. Coordinates that are infinite
-    (a probability of 0) are left out; a direction along which the likelihood is flat has eigenvalue 1.
+    the largest fraction of missing information. J is self-adjoint in the inner product of I_c: with I_c = L L' it has the
+    eigenvalues of 1 - L^-1 I L'^-1, which is formed up to 150 coordinates; beyond, Lanczos' method takes the largest ones from
+    products I v alone, each the derivative of one E-step along v. A direction along which the likelihood is flat has
+    eigenvalue 1.
 
     Args:
         model: the model.
@@ -88,7 +93,7 @@ def convergence_rate(model: Any, params: Any, data: Any, weights: Any = None) ->
         weights: (n,) weights of the fit.
 
     Returns:
-        Rate. Of models whose M-step is a step towards the maximum of Q, the rate of that step.
+        Rate, of EM whose M-step goes to the maximum of Q. Params on the edge of their domain are left out.
 
     Raises:
         TypeError: traced values. ValueError: params that do not fit the model or the data.
@@ -100,85 +105,110 @@ def convergence_rate(model: Any, params: Any, data: Any, weights: Any = None) ->
     params = cast(params, rows.dtype)
     settled = model.settle(params, rows)
     u = settled.to_unconstrained(params)
-    kept = np.isfinite(np.asarray(u))
-    cells = cells_of(model, params, data)
-    if not kept.any():
-        return Rate(0.0, np.zeros(0), "", np.zeros(len(cells.names)), cells.names, True, 0.0, 0.0, ("no param is free.",))
-    dense = int(kept.sum()) <= DENSE
-    if dense:
-        jacobian = np.asarray(information.em_jacobian(settled, u, params, rows), np.float64)[np.ix_(kept, kept)]
-        values, vectors = np.linalg.eig(jacobian) if np.isfinite(jacobian).all() else _unknown(len(jacobian))
-        residual = 0.0
+    gradient = np.asarray(information.gradient(settled, u, params, rows), np.float64)
+    complete = np.asarray(information.complete(settled, u, params, rows), np.float64)
+    edge = np.asarray(runs_away(model, params, np.asarray(u, np.float64), gradient, complete))
+    natural = np.nan_to_num(np.asarray(information.natural(settled, u, params), np.float64))
+    cells, kept = cells_of(model, params, data), ~edge
+    half = _half(complete[np.ix_(kept, kept)])
+    dense, residual = int(kept.sum()) <= DENSE, 0.0
+    if half is None:
+        values, vectors = np.full(1, np.nan), np.zeros((int(kept.sum()), 1))
+    elif dense:
+        matrix = np.asarray(information.oakes(settled, u, params, rows), np.float64)[np.ix_(kept, kept)]
+        values, vectors = _eigen(np.eye(len(half)) - half @ matrix @ half.T)
     else:
-        values, vectors, residual = _arnoldi(settled, u, params, rows, kept)
-    order = np.argsort(-np.abs(values))
-    values, vectors = values[order], vectors[:, order]
-    moved = float(np.abs(np.asarray(information.em_map(settled, u, params, rows) - u)[kept]).max())
+
+        def push(v: np.ndarray) -> np.ndarray:
+            whole = np.zeros(len(kept))
+            whole[kept] = half.T @ v
+            return v - half @ np.asarray(_along(settled, u, params, rows, jnp.asarray(whole, u.dtype)), np.float64)[kept]
+
+        values, vectors, residual = _lanczos(push, int(kept.sum()))
     slow = np.zeros(len(kept))
-    slow[kept] = np.real(vectors[:, 0])
-    change = np.nan_to_num(np.asarray(information.natural(settled, u, params), np.float64)) @ slow
-    largest = np.abs(change).max(initial=0)
-    direction = change / (change[np.argmax(np.abs(change))] if largest > 0 else 1)
-    radius = float(np.abs(values[0]))
+    if half is not None and len(values):
+        slow[kept] = half.T @ vectors[:, 0]
+    change = natural @ slow
+    direction = change / (change[np.argmax(np.abs(change))] if change.any() else 1)
+    radius = float(values[0]) if len(values) else 0.0
+    moved = float(np.abs(np.asarray(information.em_map(settled, u, params, rows) - u, np.float64))[kept].max(initial=0))
     return Rate(
         radius=radius,
-        eigenvalues=np.real(values),
-        slowest=name_direction(cells, direction) if np.isfinite(radius) and largest > 0 else "",
+        eigenvalues=values,
+        slowest=name_direction(cells, direction) if np.isfinite(radius) and change.any() else "",
         direction=direction,
         names=cells.names,
+        boundary=names_on_edge(cells, natural, edge),
         dense=dense,
         residual=residual,
         moved=moved,
-        remarks=tuple(_remarks(radius, values, residual, moved)),
+        remarks=tuple(_remarks(radius, residual, moved)),
     )
 
 
-def _remarks(radius: float, values: np.ndarray, residual: float, moved: float) -> list[str]:
+def _half(complete: np.ndarray) -> np.ndarray | None:
+    """L^-1 of the information of the complete data, L L'; None where it is not positive definite."""
+    try:
+        return np.linalg.inv(np.linalg.cholesky(complete))
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest first, with their directions; NaN of a matrix that is not finite."""
+    if not np.isfinite(matrix).all():
+        return np.full(len(matrix), np.nan), np.eye(len(matrix))
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    return values[::-1], vectors[:, ::-1]
+
+
+def _remarks(radius: float, residual: float, moved: float) -> list[str]:
     out = []
     if not np.isfinite(radius):
-        out.append("the derivative of the EM map is not finite at these params.")
+        out.append("the information of the complete data is not positive definite, or not finite, at these params.")
     if not moved <= RESTS:
         out.append(f"params are no fixed point: an EM step moves a coordinate by {moved:.2g}. Run jaxem.polish(model, fit, data).")
     if radius > 1 + 1e-6:
         out.append("a rate above 1 belongs to a saddle, from which EM moves away.")
     if residual > PRECISE:
         out.append(f"the largest eigenvalue is known to {residual:.1g} only, after {MOST} products.")
-    if abs(np.imag(values[0])) > 1e-6:
-        out.append("the largest eigenvalue is complex: the map turns, as no EM map does at a maximum.")
     return out
 
 
-def _unknown(size: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(size, np.nan), np.eye(size)
+@jax.jit
+def _along(model: Any, u: jax.Array, like: Any, rows: Rows, tangent: jax.Array) -> jax.Array:
+    """(P,) the observed information times a tangent, by one derivative of the E-step (Oakes 1999)."""
+    kept = jnp.isfinite(u)
+
+    def gradient(v: jax.Array) -> jax.Array:
+        return look(model, jnp.where(kept, v, u), like, rows).gradient
+
+    return -jax.jvp(gradient, (jnp.where(kept, u, 0),), (jnp.where(kept, tangent, 0),))[1]
 
 
-def _arnoldi(model: Any, u: jax.Array, like: Any, rows: Rows, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The largest eigenvalues of J with their directions (p, m), and the residual of the first, from products with J.
+def _lanczos(push: Callable[[np.ndarray], np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Eigenvalues of a symmetric map, largest first, with their directions (size, m), and the residual of the first.
 
-    Arnoldi (1951) with orthogonalisation done twice: the eigenvalues of J are real at a maximum, where it is self-adjoint in the
-    inner product of I_c, but that product is not needed for them.
+    Lanczos (1950), orthogonalised against all vectors before, twice, so that no eigenvalue comes up again.
     """
-    start = np.random.default_rng(0).standard_normal(int(kept.sum()))
+    start = np.random.default_rng(0).standard_normal(size)
     basis = [start / np.linalg.norm(start)]
-    hessenberg = np.zeros((MOST + 1, MOST))
-    whole = np.zeros(len(kept))
-    values, vectors, residual = *_unknown(1), np.inf
-    for m in range(min(MOST, len(start))):
-        whole[kept] = basis[m]
-        image = np.asarray(information.em_push(model, u, like, rows, jnp.asarray(whole, u.dtype)), np.float64)[kept]
+    projected = np.zeros((MOST + 1, MOST))
+    values, vectors, residual = np.full(1, np.nan), np.zeros((size, 1)), np.inf
+    for m in range(min(MOST, size)):
+        image = push(basis[m])
         if not np.isfinite(image).all():
-            return *_unknown(1), np.inf
+            return np.full(1, np.nan), np.zeros((size, 1)), np.inf
         span = np.stack(basis)
         for _ in range(2):
             share = span @ image
-            hessenberg[: m + 1, m] += share
+            projected[: m + 1, m] += share
             image = image - share @ span
-        hessenberg[m + 1, m] = np.linalg.norm(image)
-        values, inner = np.linalg.eig(hessenberg[: m + 1, : m + 1])
-        first = np.argmax(np.abs(values))
-        residual = float(hessenberg[m + 1, m] * np.abs(inner[m, first]))
-        vectors = span.T @ inner
-        if hessenberg[m + 1, m] <= 1e-14 or residual <= 0.1 * PRECISE:
+        after = float(np.linalg.norm(image))
+        values, inner = _eigen(projected[: m + 1, : m + 1])
+        vectors, residual = span.T @ inner, float(after * np.abs(inner[m, 0]))
+        if after <= 1e-14 or residual <= 0.1 * PRECISE:
             break
-        basis.append(image / hessenberg[m + 1, m])
+        projected[m + 1, m] = after
+        basis.append(image / after)
     return values, vectors, residual

@@ -128,9 +128,7 @@ def prepare_rows(family: Any, data: Any, weights: Any, n_states: int, sharding: 
     return cut_rows(family, family.read(data, weights), weights, n_states, sharding)
 
 
-def cut_rows(
-    family: Any, table: Table, weights: Any, n_states: int, sharding: Any = None, order: np.ndarray | None = None
-) -> Rows:
+def cut_rows(family: Any, table: Table, weights: Any, n_states: int, sharding: Any = None, order: np.ndarray | None = None) -> Rows:
     """The same from what has been read; `order` (blocks, b) says which row stands where, n where none does."""
     weights = check_weights(weights, len(table.pilot), table.pilot.dtype)
     width = family.width(table.size)
@@ -215,8 +213,7 @@ def _build_batch(tables: list[Table], weights: list[np.ndarray], n_states: int, 
     n_patterns = max(len(own.table) for own in patterns)
     length = max(len(table.pilot) for table in tables)
     each = [
-        _assemble(table, plan, own, blocks, n_patterns, length, w)
-        for table, own, w in zip(tables, layouts, weights, strict=True)
+        _assemble(table, plan, own, blocks, n_patterns, length, w) for table, own, w in zip(tables, layouts, weights, strict=True)
     ]
     has_missing = any(rows.has_missing for rows in each)
     flaw = next((f"datasets[{number}]: {table.flaw}" for number, table in enumerate(tables) if table.flaw), None)
@@ -408,7 +405,9 @@ def as_rows(model: Any, data: Any) -> Rows:
     return data if isinstance(data, Rows) else model.prepare(data)
 
 
-def prepare(model: Any, y: Any, weights: Any = None, sharding: jax.sharding.NamedSharding | None = None) -> Rows:
+def prepare(
+    model: Any, y: Any, weights: Any = None, sharding: jax.sharding.NamedSharding | None = None, *, like: Rows | None = None
+) -> Rows:
     """Checks `y` and cuts it into blocks for `model`, once: every call then takes the result in place of `y`.
 
     Args:
@@ -416,6 +415,8 @@ def prepare(model: Any, y: Any, weights: Any = None, sharding: jax.sharding.Name
         y: (n, d) or (n,), NaN where a cell is missing; float32 stays float32, all else is JAX's default float.
         weights: (n,) numbers >= 0, in input order.
         sharding: a `NamedSharding` whose first spec entry names the mesh axis over which the blocks are dealt.
+        like: rows prepared from data of the same shape, whose holes, weights and blocks are kept while `y`, traced or not, gives
+            the values of the observed cells: the way to differentiate a fit by data with holes.
 
     Returns:
         Rows. A traced `y` is taken as complete, since its cells cannot be looked at.
@@ -423,6 +424,12 @@ def prepare(model: Any, y: Any, weights: Any = None, sharding: jax.sharding.Name
     Raises:
         TypeError, ValueError: see `jaxem.checks`.
     """
+    if like is not None:
+        from jaxem.refill import refill  # it reads what is made here
+
+        if not isinstance(like, Rows):
+            raise TypeError(f"like: found {type(like).__name__}; give what prepare(model, data) returned.")
+        return refill(model, like, y).weigh(weights)
     if isinstance(y, Rows):
         if sharding is not None:
             raise ValueError("sharding: the data are prepared already; give it where they are prepared first.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.algorithms.ascent import look
 from jaxem.data import Rows
@@ -144,11 +145,37 @@ def em_push(model: Any, u: jax.Array, like: Any, rows: Rows, tangent: jax.Array)
 
 
 @jax.jit
-def em_jacobian(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
-    """(P, P) derivative of the plain EM map in unconstrained coordinates; column j is its derivative along coordinate j."""
+def crossed(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
+    """(P, P) d12 Q: derivative of the gradient of Q at u by the params of the E-step, which at a maximum is missing information.
+
+    At a fixed point u of EM the M-step solves d1 Q(M, v) + d log prior(M) = 0, so that the derivative of the EM map is DM =
+    I_c^-1 d12 Q by the implicit function theorem, for an M-step that is iterated or a step towards the maximum as well.
+    """
+    here = jnp.where(jnp.isfinite(u), u, 0)
+
+    def pull(v: jax.Array) -> jax.Array:
+        params = model.from_unconstrained(v, like=like)
+        local = model.localize(params, rows)
+        statistics = local.e_step(params, rows).statistics
+
+        def expected(w: jax.Array) -> jax.Array:
+            moved = local.from_unconstrained(jnp.where(jnp.isfinite(u), w, u), like=like)
+            return local.expected_log_joint(moved, statistics)
+
+        return jax.grad(expected)(here)
+
+    found = along_coordinates(pull, u)
     kept = jnp.isfinite(u)
-    found = along_coordinates(lambda v: jnp.where(kept, em_map(model, v, like, rows), 0), u)
     return jnp.where(kept[:, None] & kept, found, 0)
+
+
+def em_jacobian(model: Any, u: jax.Array, like: Any, rows: Rows) -> np.ndarray:
+    """(P, P) derivative of the EM map at its fixed point u, DM = I_c^-1 d12 Q; column j is along coordinate j."""
+    known = np.asarray(complete(model, u, like, rows), np.float64)
+    found = np.asarray(crossed(model, u, like, rows), np.float64)
+    free, out = np.diag(known) != 0, np.zeros_like(known)
+    out[np.ix_(free, free)] = np.linalg.solve(known[np.ix_(free, free)], found[np.ix_(free, free)])
+    return out
 
 
 @jax.jit

@@ -41,8 +41,8 @@ def standard_errors(
     - ``"observed"``: I^-1, I = -d2 l by reverse and forward mode: exact;
     - ``"louis"``: I^-1, I = E[B] - E[S S'] + E[S] E[S]' by second moments of the complete-data score (Louis 1982): exact, for
       models with discrete latent states;
-    - ``"supplemented"``: I_c^-1 + I_c^-1 DM (I - DM)^-1, DM the derivative of the EM map (Meng and Rubin 1991), by `jacfwd`:
-      exact, for models whose M-step is the maximiser. `jaxem.supplemented_by_steps` has the classic iterative DM;
+    - ``"supplemented"``: I_c^-1 + I_c^-1 DM (I - DM)^-1, DM the derivative of the EM map (Meng and Rubin 1991), forward through
+      the E-step: exact. `jaxem.supplemented_by_steps` has the classic iterative DM;
     - ``"empirical"``: (sum w_i s_i s_i')^-1 (Meilijson 1989): right if the model is;
     - ``"sandwich"``: I^-1 (sum w_i s_i s_i') I^-1 (Huber 1967; White 1982): right where the model is not; with `groups`, of
       sums of scores over groups of rows that depend on each other;
@@ -97,8 +97,7 @@ def _covariance(point: Point, method: str, units: np.ndarray, groups: np.ndarray
     if method in ("observed", "louis"):
         return point.covariance(np.asarray(getattr(information, method)(model, u, params, rows), np.float64))
     if method == "supplemented":
-        check_maximises(point)
-        return supplement(point, np.asarray(information.em_jacobian(model, u, params, rows), np.float64))
+        return supplement(point)
     scores = np.asarray(information.scores(model, u, params, rows), np.float64)
     scores = np.where(point.edge | (units == 0)[:, None], 0, scores)
     if method == "empirical":
@@ -118,29 +117,21 @@ def _covariance(point: Point, method: str, units: np.ndarray, groups: np.ndarray
     return len(moved) / (len(moved) - 1) * centred.T @ centred
 
 
-def supplement(point: Point, jacobian: np.ndarray) -> np.ndarray:
-    """(P, P) I_c^-1 + I_c^-1 DM (I - DM)^-1 with DM[i, j] = dM_j / du_i, the transpose of the Jacobian; symmetric part."""
+def supplement(point: Point) -> np.ndarray:
+    """(P, P) I_c^-1 + I_c^-1 DM (I - DM)^-1, DM[i, j] = dM_j / du_i being the transpose of the EM map's Jacobian."""
     u = jnp.asarray(point.u, point.rows.dtype)
     kept, out = ~point.edge, np.zeros_like(point.information)
-    complete = np.asarray(information.complete(point.model, u, point.params, point.rows), np.float64)[np.ix_(kept, kept)]
-    dm = jacobian[np.ix_(kept, kept)].T
+    found = (getattr(information, name)(point.model, u, point.params, point.rows) for name in ("complete", "crossed"))
+    complete, crossed = (np.asarray(each, np.float64)[np.ix_(kept, kept)] for each in found)
     try:
         first = np.linalg.inv(complete)
+        dm = (first @ crossed).T
         whole = first + first @ dm @ np.linalg.inv(np.eye(len(dm)) - dm)
         np.linalg.cholesky(whole + whole.T)
     except np.linalg.LinAlgError:
         whole = np.full_like(complete, np.nan)
     out[np.ix_(kept, kept)] = 0.5 * (whole + whole.T)
     return out
-
-
-def check_maximises(point: Point) -> None:
-    """Raises TypeError where the M-step is not the maximiser, so that its derivative says nothing of the information."""
-    if not point.model.closed:
-        raise TypeError(
-            f'method: "supplemented" needs an M-step that maximises Q; that of {type(point.model).__name__} is a step towards the '
-            'maximum, whose derivative is another. Take "oakes", which is the same number.'
-        )
 
 
 def missing_information(point: Point) -> tuple[float, np.ndarray]:

@@ -12,8 +12,7 @@ import numpy as np
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows
 from jaxem.inference import information
-from jaxem.inference.point import look_at, tree_of
-from jaxem.inference.standard_errors import check_maximises
+from jaxem.inference.point import Point, look_at, tree_of
 
 STEPS = 500
 SMALLEST = 1e-7  # a difference of coordinates below it is rounding more than slope
@@ -150,3 +149,12 @@ def _covariance(complete: np.ndarray, dm: np.ndarray, kept: np.ndarray) -> tuple
         return out, asymmetry
     out[inner] = 0.5 * (whole + whole.T)
     return out, asymmetry
+
+
+def check_maximises(point: Point) -> None:
+    """Raises TypeError where the M-step is not the maximiser, so that the steps' derivative says nothing of the information."""
+    if not point.model.closed:
+        raise TypeError(
+            f"model: classic supplemented EM needs an M-step that maximises Q; that of {type(point.model).__name__} is a step towards "
+            'the maximum, whose derivative is another. Take standard_errors(..., "supplemented"), which solves for the maximum.'
+        )

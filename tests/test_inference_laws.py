@@ -1,0 +1,155 @@
+"""Laws 11 and 12 on the table of models: standard errors by different routes agree, and derivatives are those of refits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from table import collect
+
+import jaxem
+from jaxem import Stop
+from jaxem.inference import information
+from jaxem.inference.point import look_at
+
+QUICK = ("mixture-poisson",)
+LONG = (
+    "mixture-full", "single-full", "hidden-markov-poisson", "mixture-product", "mixture-linear-regression",
+    "single-censored-weibull", "single-factors", "latent-zip", "experts-poisson",
+)  # fmt: skip
+STOP = Stop(tolerance=1e-11, max_steps=3000)
+NOISE = 1e-6  # relative to sqrt(I_ii I_jj): what law 11 asks
+
+
+def rows_of(*names):
+    marks = {True: [], False: [pytest.mark.thorough]}
+    cases = []
+    for row in collect():
+        mark = [pytest.mark.slow] if row.name in LONG else marks[row.name in QUICK]
+        if not names or row.name in names:
+            cases.append(pytest.param(row, id=row.name, marks=[*mark, pytest.mark.xdist_group(row.name)]))
+    return pytest.mark.parametrize("row", cases)
+
+
+def maximum(row):
+    """Weighted rows, with holes where the row has them, and the point of a polished maximum."""
+    data = jaxem.prepare(row.model, row.data(np.float64), weights=row.weights(np.float64))
+    fit = jaxem.fit(row.model, data, params=row.params(np.float64), algorithm=jaxem.accelerated(), stop=STOP)
+    fit = jaxem.polish(row.model, fit, data)
+    return data, fit, look_at(row.model, fit.params, data)
+
+
+@rows_of()
+def test_routes_to_the_information_agree(row):
+    """Law 11: Oakes = observed = Louis = supplemented on weighted data, and scores are finite differences of row by row
+    log-likelihoods, whose sum is the gradient. Bound of the differences: h^2 with h = 1e-5, and eps / h."""
+    data, _, point = maximum(row)
+    kept = np.ix_(~point.edge, ~point.edge)
+    given = point.model, jnp.asarray(point.u), point.params, data
+    reference = np.asarray(information.observed(*given))[kept]
+    size = np.sqrt(np.abs(np.diag(reference)))
+    size = size[:, None] * size
+
+    def off(matrix):
+        return (np.abs(np.asarray(matrix)[kept] - reference) / size).max()
+
+    assert off(point.information) < NOISE
+    if point.model.n_states > 1:
+        assert off(information.louis(*given)) < NOISE
+    complete, crossed = (np.asarray(each(*given)) for each in (information.complete, information.crossed))
+    assert off(complete - crossed) < NOISE  # I_c (I - DM)
+
+    scores = np.asarray(information.scores(*given))
+    total = information.unit_weights(data) @ scores
+    prior = jax.grad(lambda u: point.model.log_prior(point.model.from_unconstrained(u, like=point.params)))(given[1])
+    np.testing.assert_allclose(
+        (total + np.asarray(prior))[~point.edge], point.gradient[~point.edge], atol=1e-8 * (1 + np.abs(scores).sum())
+    )
+    for j in np.flatnonzero(~point.edge)[:: max(1, (~point.edge).sum() // 4)]:
+        step = np.zeros(len(point.u))
+        step[j] = 1e-5
+        ends = [
+            np.asarray(
+                row.model.log_likelihood(
+                    row.model.from_unconstrained(given[1] + sign * step, like=point.params), data, per_row=True
+                )
+            )
+            for sign in (1, -1)
+        ]
+        np.testing.assert_allclose(scores[:, j], (ends[0] - ends[1]) / 2e-5, atol=1e-4 * (1 + np.abs(scores[:, j]).max()))
+
+
+def value(model, params, direction):
+    """A smooth function of all params: their sum in random proportions."""
+    leaves = zip(jax.tree.leaves(params), jax.tree.leaves(direction), strict=True)
+    return sum((leaf * jnp.asarray(weight)).sum() for leaf, weight in leaves)
+
+
+def refit(model, rows, params, direction):
+    """The same function of the maximum near `params`, found by Newton's method on the exact derivatives."""
+    for _ in range(6):
+        point = look_at(model, params, rows)
+        step = point.covariance() @ np.where(point.edge, 0, point.gradient)
+        u = jnp.asarray(np.where(np.isfinite(point.u), point.u + step, point.u))
+        params = model.from_unconstrained(u, like=params)
+    return float(value(model, params, direction))
+
+
+@rows_of()
+def test_derivatives_are_those_of_refits(row):
+    """Law 12: derivatives of a fit by weights, by data with holes and by prior strengths are those of refits (central
+    differences, whose error is h^2 times a third derivative, bounded by comparing two steps h)."""
+    data, fit, _ = maximum(row)
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda leaf: rng.normal(size=np.shape(leaf)), fit.params)
+    units = np.asarray(information.unit_weights(data))
+    change = rng.uniform(0.1, 1.0, len(units)) * (units > 0)
+
+    def by_weights(t):
+        found = jaxem.fit(row.model, data, params=fit.params, weights=jnp.asarray(units) + t * change, stop=STOP)
+        return value(row.model, found.params, direction)
+
+    check(jax.grad(by_weights), lambda t: refit(row.model, data.weigh(units + t * change), fit.params, direction))
+
+    y = row.data(np.float64)
+    if plain(row, y):
+        shift = rng.normal(size=np.shape(y))
+        known = np.nan_to_num(np.asarray(y))
+
+        def moved(t):
+            return jaxem.prepare(row.model, jnp.asarray(known + t * shift), like=data)
+
+        def by_data(t):
+            return value(row.model, jaxem.fit(row.model, moved(t), params=fit.params, stop=STOP).params, direction)
+
+        check(jax.grad(by_data), lambda t: refit(row.model, moved(t), fit.params, direction))
+
+    if getattr(row.model, "prior", None) is not None and not callable(row.model.prior):
+
+        def scaled(t):
+            prior = jax.tree.map(lambda leaf: jnp.asarray(leaf) * (1 + t), row.model.prior)
+            return jax.tree.unflatten(jax.tree.structure(row.model), replaced(row.model, prior))
+
+        def by_prior(t):
+            return value(row.model, jaxem.fit(scaled(t), data, params=fit.params, stop=STOP).params, direction)
+
+        check(jax.grad(by_prior), lambda t: refit(scaled(t), data, fit.params, direction))
+
+
+def replaced(model, prior):
+    """Leaves of the model with another prior."""
+    import dataclasses
+
+    return jax.tree.leaves(dataclasses.replace(model, prior=prior))
+
+
+def plain(row, y):
+    """Whether cells are numbers that may take any value nearby."""
+    rough = ("poisson", "bernoulli", "categorical", "binomial", "logistic", "product", "latent", "mises")
+    return isinstance(y, np.ndarray) and y.ndim == 2 and not any(word in row.name for word in rough)
+
+
+def check(gradient, refitted):
+    analytic = float(gradient(0.0))
+    fine, coarse = ((refitted(h) - refitted(-h)) / (2 * h) for h in (1e-4, 2e-4))
+    error = abs(fine - coarse) + 1e-7 * (1 + abs(fine))
+    assert abs(analytic - fine) <= error, (analytic, fine, coarse)

@@ -21,7 +21,7 @@ from jaxem.families.gaussian_shapes import WORDS, Decomposition, Kind, decompose
 from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
 from jaxem.kernels.conditional import complete_draw
-from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
+from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
 from jaxem.kernels.quantiles import Tails, normal_tails
 from jaxem.layout import WIDE, find_patterns
@@ -278,7 +278,7 @@ class Gaussian(Family):
         return shifted(self, distribution.mean(), distribution.shift())
 
     def seen(self, cells: Any) -> jax.Array | None:
-        return cells.seen if self.censored else cells.present
+        return cells.seen if self.censored else getattr(cells, "present", None)
 
     def integrates(self, rows: Rows) -> bool:
         return self.censored or (rows.has_missing and not self._cellwise)

@@ -6,24 +6,26 @@ Given scatter W_k and mass n_k of each state, n = sum_k n_k, they minimise
 
 Six are known in closed form. Shared shape with volumes of their own (VEI, VEE, VEV) leaves F(v) = n log|sum_k W_k / v_k| + d
 sum_k n_k log v_k, which is convex in log v: Newton's method finds its one minimum. A shared orientation with shapes of their own
-(EVE, VVE) leaves a function of D on the orthogonal matrices, that of common principal components (Flury 1984, JASA 79:892) and, for
-one volume, of Browne and McNicholas (2014, Adv. Data Anal. Classif. 8:217): Newton's method in Cayley's coordinates about the last
-D, each step damped until F does not rise.
+(EVE, VVE) leaves a function of D on the orthogonal matrices (`jaxem.kernels.common_axes`), brought to a local minimum not above
+that of the last D.
 
 A state without mass keeps what the others do not share with it. One whose scatter has collapsed comes out singular.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from jaxem.kernels.common_axes import common_axes, diagonals
+from jaxem.kernels.descent import Look, descend
 from jaxem.kernels.jacobi import diagonalize
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul, transpose
-from jaxem.kernels.rotations import cayley, orthogonal
-from jaxem.newton import ascend
 
 STEPS = 100  # of Newton's method where every column has a mass of its own; five do
+LONGEST = 3.0  # no log volume changes by more in one trial
 
 
 def variances(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Array) -> jax.Array:
@@ -44,41 +46,50 @@ def covariances(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Array) 
 # shared shape, volumes of their own
 
 
-def _minimise_volumes(look, mass: jax.Array, counted: jax.Array, start: jax.Array) -> jax.Array:
-    """x (K,) with `look(exp(x)) - sum mass x` least, where `look` is the log-determinant of the sum of exp(x_k) W_k."""
-    total = jnp.where(mass.sum() > 0, mass.sum(), 1)
-    share = jnp.where(counted, mass, 0) / total
+def _minimise_volumes(look: Callable[[jax.Array], Look], mass: jax.Array, counted: jax.Array, start: jax.Array) -> jax.Array:
+    """x (K,) at which look(x) - sum mass x is least; `look` is sum_j N_j log sum_k exp(x_k) w_kj or a log-determinant likewise,
+    over the total mass and of the `counted` states, x of the others is 0."""
+    share = mass / jnp.where(mass.sum() > 0, mass.sum(), 1)
 
-    def objective(x: jax.Array) -> jax.Array:
-        x = jnp.where(counted, x, 0)
-        level = (share * x).sum()  # what is added to all of x changes nothing
-        return -look(jnp.where(counted, jnp.exp(x), 0)) / total + level - 0.5 * level * level
+    def whole(x: jax.Array) -> Look:
+        value, gradient, hessian = look(x)
+        level = (share * x).sum()  # what is added to all of x changes nothing, so that this may be wanted to be 0
+        gradient = jnp.where(counted, gradient - share + level * share, 0)
+        hessian = jnp.where(counted[:, None] & counted, hessian + jnp.outer(share, share), jnp.eye(len(x), dtype=x.dtype))
+        return Look(value - level + 0.5 * level * level, gradient, hessian)
 
-    found = ascend(objective, jnp.where(counted, start, jnp.inf))
-    return jnp.where(counted, found, 0)
+    def move(x: jax.Array, step: jax.Array) -> jax.Array:
+        longest = jnp.abs(step).max()
+        return x + step * jnp.where(longest > LONGEST, LONGEST / jnp.where(longest > LONGEST, longest, 1), 1)
+
+    return descend(whole, move, jnp.where(counted, start, 0), len(start))
 
 
 def _own_volumes(scatter: jax.Array, mass: jax.Array, old: jax.Array) -> jax.Array:
-    columns = mass.sum(0)  # (d,)
+    columns, pooled = mass.sum(0), scatter.sum(0)  # (d,)
     told = columns > 0
-    pooled = scatter.sum(0)
     sound = told & (pooled > 0)
-    rows = jnp.where(sound, mass, 0).sum(-1)  # (K,)
     relative = jnp.where(sound, scatter / jnp.where(sound, pooled, 1), 0)  # columns in any units
+    rows = jnp.where(sound, mass, 0).sum(-1)  # (K,)
     weighted = (columns * relative).sum(-1)
     counted = (rows > 0) & (weighted > 0)
+    part = jnp.where(sound, columns, 0) / jnp.where(rows.sum() > 0, rows.sum(), 1)
 
-    def look(scale: jax.Array) -> jax.Array:
-        sums = (scale[:, None] * relative).sum(0)
-        return jnp.where(sound, columns * jnp.log(jnp.where(sums > 0, sums, 1)), 0).sum()
+    def look(x: jax.Array) -> Look:
+        own = jnp.where(counted, jnp.exp(x), 0)[:, None] * relative
+        sums = own.sum(0)
+        share = own / jnp.where(sums > 0, sums, 1)
+        gradient = share @ part
+        hessian = jnp.diag(gradient) - (share * part) @ share.T
+        return Look((part * jnp.log(jnp.where(sums > 0, sums, 1))).sum(), gradient, hessian)
 
+    rows = jnp.where(counted, rows, 0)
     start = jnp.log(jnp.where(counted, rows, 1)) - jnp.log(jnp.where(counted, weighted, 1))
-    x = _minimise_volumes(look, rows, counted, start)
-    scale = jnp.where(counted, jnp.exp(x), 0)
+    scale = jnp.where(counted, jnp.exp(_minimise_volumes(look, rows, counted, start)), 0)
     shape = (scale[:, None] * scatter).sum(0) / jnp.where(told, columns, 1)
+    before = _geometric(old) / _geometric(jnp.where(sound, shape, 1))
     collapsed = ~counted & (mass.sum(-1) > 0)
-    own = _geometric(old) / _geometric(jnp.where(sound, shape, 1))
-    volume = jnp.where(counted, 1 / jnp.where(counted, scale, 1), jnp.where(collapsed, 0, own))
+    volume = jnp.where(counted, 1 / jnp.where(counted, scale, 1), jnp.where(collapsed, 0, before))
     return jnp.where(told, volume[:, None] * shape, old)
 
 
@@ -94,16 +105,21 @@ def _vee(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Array) -> jax.
     weighted = jnp.trace(relative, axis1=-2, axis2=-1)
     counted = (mass > 0) & (weighted > 0) & sound
 
-    def look(scale: jax.Array) -> jax.Array:
-        root = cholesky((scale[:, None, None] * relative).sum(0))
-        return total * 2 * jnp.log(jnp.diagonal(root)).sum()
+    def look(x: jax.Array) -> Look:
+        own = jnp.where(counted, jnp.exp(x), 0)[:, None, None] * relative
+        root = cholesky(own.sum(0))
+        inverse = invert_lower(root)
+        share = matmul(matmul(inverse, own), inverse.T)
+        gradient = jnp.trace(share, axis1=-2, axis2=-1) / d
+        flat = share.reshape(len(x), -1)
+        return Look(2 * jnp.log(jnp.diagonal(root)).sum() / d, gradient, jnp.diag(gradient) - matmul(flat, flat.T) / d)
 
     start = jnp.log(jnp.where(counted, d * mass, 1)) - jnp.log(jnp.where(counted, total * weighted, 1))
-    x = _minimise_volumes(look, d * mass, counted, start)
+    x = _minimise_volumes(look, jnp.where(counted, mass, 0), counted, start)
     scale = jnp.where(counted, jnp.exp(x), 0)
-    shape = (scale[:, None, None] * scatter).sum(0) / total
-    own = _volume(old) / _volume(jnp.where(counted.any(), shape, jnp.eye(d, dtype=shape.dtype)))
-    volume = jnp.where(counted, 1 / jnp.where(counted, scale, 1), jnp.where(mass > 0, 0, own))
+    shape = (scale[:, None, None] * scatter).sum(0) / jnp.where(counted, mass, 0).sum().clip(jnp.finfo(mass.dtype).tiny)
+    before = _volume(old) / _volume(jnp.where(counted.any(), shape, jnp.eye(d, dtype=shape.dtype)))
+    volume = jnp.where(counted, 1 / jnp.where(counted, scale, 1), jnp.where(mass > 0, 0, before))
     there = volume[:, None, None] * shape
     singular = pooled / total  # no volumes can be told where all states together span fewer columns
     return jnp.where(mass.sum() > 0, jnp.where(sound, there, singular), old)
@@ -189,8 +205,8 @@ def _evv(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Array) -> jax.
 def _one_orientation(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Array) -> jax.Array:
     axes, before = diagonalize(old[None])
     axes, before = axes[0], before[0]
-    axes = common_axes(kind[0], scatter, mass, axes)
-    values = _diagonals(scatter, axes)
+    axes = common_axes(kind[0] == "E", scatter, mass, axes)
+    values = diagonals(scatter, axes)
     counted = mass > 0
     if kind[0] == "V":
         found = jnp.where(counted[:, None], values / jnp.where(counted, mass, 1)[:, None], before)
@@ -202,36 +218,6 @@ def _one_orientation(kind: str, scatter: jax.Array, mass: jax.Array, old: jax.Ar
         found = jnp.where(sound.any(), volume / own, 1)[:, None] * shapes
         found = jnp.where((counted & ~sound)[:, None], values / jnp.where(counted, mass, 1)[:, None], found)
     return matmul(axes * found[:, None, :], axes.T)
-
-
-def _diagonals(scatter: jax.Array, axes: jax.Array) -> jax.Array:
-    """(K, d) scatter along each axis."""
-    return (axes * matmul(scatter, axes)).sum(-2)
-
-
-def common_axes(volume: str, scatter: jax.Array, mass: jax.Array, start: jax.Array) -> jax.Array:
-    """Orthogonal D (d, d) at which F is not above that at `start`, a local minimum if the steps suffice.
-
-    With y_kj = d_j' W_k d_j, F is n_k log y_kj summed (`volume` "V"), or n d log sum_k (prod_j y_kj)^(1/d) ("E"), up to constants.
-    """
-    d = start.shape[-1]
-    size = jnp.trace(scatter, axis1=-2, axis2=-1)
-    counted = (mass > 0) & (size > 0)
-    size = jnp.where(counted, size, 1)
-    total = jnp.where(mass.sum() > 0, mass.sum(), 1)
-    turned = matmul(transpose(start), matmul(scatter / size[:, None, None], start))  # about the start, free of units
-    least = jnp.finfo(scatter.dtype).eps ** 2
-
-    def objective(u: jax.Array) -> jax.Array:
-        spread = _diagonals(turned, cayley(u, d))
-        logs = jnp.where(counted[:, None], jnp.log(jnp.where(counted[:, None], spread + least, 1)), 0)
-        if volume == "V":
-            return -(jnp.where(counted, mass, 0) / total * logs.sum(-1)).sum()
-        level = jnp.where(counted, logs.mean(-1) + jnp.log(size), -jnp.inf)
-        return -d * jax.nn.logsumexp(jnp.where(counted.any(), level, 0))
-
-    found = ascend(objective, jnp.zeros(d * (d - 1) // 2, scatter.dtype))
-    return orthogonal(matmul(start, cayley(found, d)))
 
 
 def _geometric(values: jax.Array) -> jax.Array:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from cases.gaussian import CENTRES, D, prior, simulate
 from scipy import stats
 from scipy.spatial.transform import Rotation
 from table import K, Row, one_state
 
+from cases.gaussian import CENTRES, D, prior, simulate
 from jaxem import Gaussian, GaussianParams, Mixture, Single
 
 COUPLED = ("VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
@@ -84,7 +84,8 @@ def rows():
         )  # fmt: skip
         out.append(row)
         if name in ("EEI", "VEI", "EVI", "VVE", "VEV"):
-            out.append(replace(row, name=f"{row.name}-prior", model=Mixture(Gaussian(name), K, prior=prior()), core=False, rare=True))
+            held = Mixture(Gaussian(name), K, prior=prior())
+            out.append(replace(row, name=f"{row.name}-prior", model=held, core=False, rare=True))
         if name in ("EVI", "EEV"):
             single = Single(Gaussian(name))
             begin = lambda name=name, single=single: one_state(start(name), single)  # noqa: E731

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from jaxem.sklearn.fitting import double, fit, read, weights_of
+from jaxem.sklearn.fitting import fit, read, row_by_row, weights_of
 from jaxem.sklearn.gaussian_mixture import gaussian_mixture
 
 
@@ -60,8 +60,7 @@ class EMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = read(self, X)
         if not np.isnan(X).any():
             return X.copy()
-        with double():
-            return np.asarray(self.model_.impute(self.params_, X))
+        return row_by_row(lambda rows: self.model_.impute(self.params_, rows), X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

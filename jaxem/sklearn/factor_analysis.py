@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import jaxem
 from jaxem.kernels.factor import most_factors
-from jaxem.sklearn.fitting import double, fit, read, weights_of
+from jaxem.sklearn.fitting import fit, read, row_by_row, weights_of
 
 
 class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -60,9 +60,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def transform(self, X: Any) -> np.ndarray:
         """(n, q) expected factors of each row given its observed cells (regression scores)."""
         check_is_fitted(self)
-        X = read(self, X)
-        with double():
-            return np.asarray(self.model_.scores(self.params_, X).mean)
+        return row_by_row(lambda rows: self.model_.scores(self.params_, rows).mean, read(self, X))
 
     def get_covariance(self) -> np.ndarray:
         """(d, d) covariance of a row, L L' + diag(noise)."""
@@ -76,9 +74,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def score_samples(self, X: Any) -> np.ndarray:
         """(n,) log-density of the observed cells of each row."""
         check_is_fitted(self)
-        X = read(self, X)
-        with double():
-            return np.asarray(self.model_.log_likelihood(self.params_, X, per_row=True))
+        return row_by_row(lambda rows: self.model_.log_likelihood(self.params_, rows, per_row=True), read(self, X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of `score_samples`."""

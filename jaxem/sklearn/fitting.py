@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import numbers
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 import jaxem
+from jaxem.inputs import count_rows
 from jaxem.result import Status, Stop
 
 
@@ -56,12 +58,39 @@ def weights_of(sample_weight: Any, X: Any) -> Any:
     return np.asarray(sample_weight, dtype)
 
 
+def roomy(n: int) -> int:
+    """A number of rows, at least n, of few: what is compiled for one then serves all folds of a cross-validation."""
+    step = 1 << max(n.bit_length() - 3, 4) if n > 4096 else max(1 << (n - 1).bit_length(), 16)
+    return -(-n // step) * step
+
+
+def pad(data: Any, n: int) -> Any:
+    """Data of n rows with copies of the first one behind them, `roomy(n)` in all."""
+    index = np.concatenate([np.arange(n), np.zeros(roomy(n) - n, int)])
+    return jax.tree.map(lambda leaf: leaf[index], data)
+
+
+def row_by_row(read_off: Callable[[Any], Any], data: Any) -> np.ndarray:
+    """What `read_off` says of each row of the data, whose rows say nothing of each other."""
+    n = count_rows(data)
+    with double():
+        return np.asarray(read_off(pad(data, n)))[:n]
+
+
+def check_rows(X: np.ndarray, n_components: int) -> None:
+    """Raises ValueError where fewer rows than components say anything."""
+    told = int((~np.isnan(X)).any(axis=1).sum())
+    if isinstance(n_components, numbers.Integral) and told < n_components:
+        raise ValueError(f"X: found {told} sample(s) with an observed cell for {n_components} components; ask for fewer.")
+
+
 def fit(
     estimator: Any,
     model: Any,
     data: Any,
     *,
     weights: Any = None,
+    separate: bool = True,
     start: Callable[[Any, int], Any] | None = None,
     tolerance: float,
     max_steps: int,
@@ -70,6 +99,7 @@ def fit(
     """Fits and leaves the result on the estimator: model_, params_, result_, converged_, n_iter_, log_likelihood_, n_parameters_.
 
     Args:
+        separate: whether rows stand for themselves, so that rows of weight 0 can be put behind them (see `roomy`).
         start: (prepared rows, seed) -> params to begin from, or None for starts of the model's own; either way there are
             `estimator.n_init`, of which the best is kept.
         tolerance: gain of the objective in a step below which a fit ends.
@@ -78,6 +108,13 @@ def fit(
     """
     stop = Stop(tolerance, "absolute", max_steps=max_steps)
     seed, restarts = seed_of(getattr(estimator, "random_state", None)), getattr(estimator, "n_init", 1)
+    if separate:
+        n = count_rows(data)
+        own = np.ones(n) if weights is None else weights
+        if np.shape(own) != (n,):
+            raise ValueError(f"sample_weight: found shape {np.shape(own)} for {n} rows; give one weight for each.")
+        weights = np.concatenate([own, np.zeros(roomy(n) - n)])
+        data = pad(data, n)
     with double():
         rows = jaxem.prepare(model, data, weights)
         if start is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxem
 from jaxem.checks import as_key
-from jaxem.sklearn.fitting import can_go_on, fit, weights_of
+from jaxem.sklearn.fitting import as_numpy, can_go_on, check_rows, double, fit, pad, roomy, weights_of
 from jaxem.sklearn.mixture_readings import MixtureReadings
 
 COVARIANCES = {"full": "full", "tied": "tied", "diag": "diagonal", "spherical": "spherical"}
@@ -100,17 +100,18 @@ def gaussian_mixture(n_components: Any, covariance_type: Any, prior: Any, X: Any
     Raises:
         TypeError, ValueError: an unknown kind of covariance or prior, no whole number of components >= 1.
     """
-    from jaxem.sklearn.fitting import double
-
     if covariance_type not in COVARIANCES:
         raise ValueError(f"covariance_type: found {covariance_type!r}; use one of {', '.join(COVARIANCES)}.")
     if prior not in (None, "weak"):
         raise ValueError(f"prior: found {prior!r}; give None or 'weak'.")
     model = jaxem.Mixture(jaxem.Gaussian(COVARIANCES[covariance_type]), n_components)
+    check_rows(X, n_components)
     if prior is None:
         return model
     with double():
-        return jaxem.Mixture(model.family, n_components, prior=jaxem.weak_prior(X, n_components, weights=weights))
+        whole = np.concatenate([np.ones(len(X)) if weights is None else weights, np.zeros(roomy(len(X)) - len(X))])
+        prior = jaxem.weak_prior(pad(X, len(X)), n_components, weights=whole)
+        return jaxem.Mixture(model.family, n_components, prior=as_numpy(prior))
 
 
 def inverse(matrices: np.ndarray, covariance_type: str) -> np.ndarray:

@@ -80,9 +80,8 @@ class _HiddenMarkov(BaseEstimator):
             )
 
         own = start if known or old is not None else None
-        fit(
-            self, model, _sequences(X, lengths), weights=weights, start=own, tolerance=self.tol, max_steps=self.n_iter  # type: ignore[attr-defined]
-        )  # fmt: skip
+        stop: dict[str, Any] = {"tolerance": self.tol, "max_steps": self.n_iter}  # type: ignore[attr-defined]
+        fit(self, model, _sequences(X, lengths), weights=weights, separate=False, start=own, **stop)
         self.startprob_, self.transmat_ = self.params_.initial, self.params_.transition
         for name, value in self._told(self.params_.emissions).items():
             setattr(self, name, value)

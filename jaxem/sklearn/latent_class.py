@@ -9,7 +9,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import validate_data
 
 import jaxem
-from jaxem.sklearn.fitting import can_go_on, fit, weights_of
+from jaxem.sklearn.fitting import can_go_on, check_rows, fit, weights_of
 from jaxem.sklearn.mixture_readings import MixtureReadings
 
 
@@ -45,6 +45,7 @@ class LatentClassAnalysis(MixtureReadings):
         del y
         codes = self._read(X, reset=True)
         weights = weights_of(sample_weight, codes)
+        check_rows(codes, self.n_components)
         sizes = tuple(max(len(labels), 1) for labels in self.categories_)
         model = jaxem.Mixture(jaxem.Categorical(sizes), self.n_components)
         total = len(codes) if weights is None else float(weights.sum())
@@ -60,10 +61,11 @@ class LatentClassAnalysis(MixtureReadings):
     def _read(self, X: Any, reset: bool = False) -> np.ndarray:
         """Codes of the labels, NaN where missing."""
         X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1)
+        if X.dtype == object:
+            X = np.where(_missing(X), np.nan, X)
         if reset:
             self._encoder = OrdinalEncoder(categories=self.categories, encoded_missing_value=np.nan).fit(X)
-            known = [[each == each and each is not None for each in labels] for labels in self._encoder.categories_]
-            self.categories_ = [labels[kept] for labels, kept in zip(self._encoder.categories_, known, strict=True)]
+            self.categories_ = [labels[~_missing(labels)] for labels in self._encoder.categories_]
         return self._encoder.transform(X)
 
     def _cells(self, drawn: np.ndarray) -> np.ndarray:
@@ -75,3 +77,11 @@ class LatentClassAnalysis(MixtureReadings):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
+
+
+_MISSING = np.frompyfunc(lambda cell: cell is None or str(cell) == "<NA>" or cell != cell, 1, 1)
+
+
+def _missing(cells: np.ndarray) -> np.ndarray:
+    """Where a cell is None, NaN or pandas.NA."""
+    return np.asarray(_MISSING(cells), bool)

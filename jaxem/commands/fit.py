@@ -17,6 +17,7 @@ from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.model_file import write_model
 from jaxem.commands.options import add_case, add_stop, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, progress, writing
+from jaxem.commands.standard_errors import Told, add_errors, check_errors, check_possible, tell_errors
 from jaxem.document import document
 from jaxem.fit import fit
 from jaxem.result import Fit, Status, Stop
@@ -30,6 +31,7 @@ EXAMPLE = """examples, which need no file of yours:
   printf 'a,b\\n1,2\\n2,\\n3,5\\n8,9\\n9,8\\n7,7\\n' > rows.csv
   jaxem fit rows.csv --model gaussian --impute full.csv
   jaxem fit rows.csv --model mixture --family poisson --components 2 --plot fit.png
+  jaxem fit rows.csv --model gaussian --se oakes
 
 jaxem models lists the models and the options that each takes."""
 
@@ -45,6 +47,7 @@ def add(commands: Any) -> None:
     option = parser.add_argument_group("fit").add_argument
     option("--restarts", type=whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
     add_stop(option, Stop().max_steps)
+    add_errors(parser)
     option = parser.add_argument_group("output").add_argument
     option("--output", type=Path, metavar="JSON", help="write the fit")
     option("--save", type=Path, metavar="NPZ", help="save the model for jaxem predict, jaxem sample and jaxem.load")
@@ -60,24 +63,37 @@ def run(options: argparse.Namespace) -> int:
     case = load(options)
     if options.impute is not None:
         _check_imputable(options, case.model, case.rows)
+    check_possible(options, case)
     restarts = options.restarts or (RESTARTS if case.model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
     with progress(not options.quiet) as show, ended_by_interrupt(options.own_process):
         fitted = fit(case.model, case.rows, key=options.seed, restarts=restarts, stop=stop, progress=show)
+    told = Told(fitted, None, None, "")
     try:
-        _write(options, case, fitted)
+        if options.se is not None:
+            with ended_by_interrupt(options.own_process):
+                told = tell_errors(options, case, fitted)
+        _write(options, case, told)
     finally:  # a full disk is no reason to keep the result back
         if not options.quiet:
-            print(report.summarize(case.model, fitted, case.data, weights=case.weights))
-            tells = MODELS[options.model].tells
-            if tells is not None:
-                print("", tells(case.model, fitted.params, case.rows), sep="\n")
+            _print(options, case, told)
     return 0 if int(fitted.status) in (Status.CONVERGED, Status.MAX_STEPS) else 1
+
+
+def _print(options: argparse.Namespace, case: Case, told: Told) -> None:
+    """The account of the fit."""
+    print(report.summarize(case.model, told.fit, case.data, weights=case.weights, certificate=told.certificate))
+    tells = MODELS[options.model].tells
+    if tells is not None:
+        print("", tells(case.model, told.fit.params, case.rows), sep="\n")
+    if str(told):
+        print("", told, sep="\n")
 
 
 def _check(options: argparse.Namespace) -> None:
     """What can be known to fail before the data are read or minutes are spent on a fit."""
     check_case(options)
+    check_errors(options)
     if options.impute and is_parquet(options.impute):
         need("pyarrow")
     targets = {"--output": options.output, "--save": options.save, "--plot": options.plot, "--impute": options.impute}
@@ -95,11 +111,15 @@ def _check_imputable(options: argparse.Namespace, model: Any, rows: Any) -> None
         raise CommandError(f"--impute: --model {options.model} does not fill in missing cells; leave it out") from error
 
 
-def _write(options: argparse.Namespace, case: Case, fitted: Fit) -> None:
+def _write(options: argparse.Namespace, case: Case, told: Told) -> None:
     """Writes what was asked for: all of it, or, where something fails, nothing."""
+    fitted = told.fit
     with writing() as stage:
         if options.output is not None:
-            content = {**document(case.model, fitted, case.data, weights=case.weights), **_settings(options)}
+            content = document(
+                case.model, fitted, case.data, weights=case.weights, inference=told.inference, certificate=told.certificate
+            )
+            content.update(_settings(options))
             text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
             stage(options.output).write_text(text + "\n", encoding="utf-8")
         if options.save is not None:

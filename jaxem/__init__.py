@@ -3,6 +3,7 @@
 from jaxem import algorithms as _algorithms
 from jaxem import families as _families
 from jaxem import inference as _inference
+from jaxem import missing as _missing
 from jaxem import models as _models
 from jaxem.algorithms import *  # noqa: F403  every algorithm, as its own line in jaxem/algorithms/__init__.py says
 from jaxem.align import align
@@ -15,6 +16,7 @@ from jaxem.fit import Progress, fit, fit_batch
 from jaxem.inference import *  # noqa: F403  and what a fit is worth
 from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, tobit
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
+from jaxem.missing import *  # noqa: F403  and what to do about missing cells
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
 from jaxem.multi_start import Search, split_and_merge, successive_halving
@@ -43,5 +45,5 @@ __all__ = [
     "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "load", "log_posterior",
     "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "save", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
-    *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_models.__all__,
+    *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_missing.__all__, *_models.__all__,
 ]  # fmt: skip

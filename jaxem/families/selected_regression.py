@@ -304,11 +304,11 @@ class SelectedRegression(Family):
         return ~(rest > (8 * jnp.finfo(rows.dtype).eps) ** 2 * size)
 
     def magnitude(self, params: SelectedRegressionParams, rows: Rows) -> jax.Array:
-        """1 + how many standard deviations the terms of both predictors have."""
+        """1 + the squares, in standard deviations, of what both predictors are summed from: what log-probabilities far out are."""
         beta, gamma = self._working(params, rows.origin)
         rest = (1 - params.correlation) * (1 + params.correlation)
         size = jnp.sqrt(((beta * beta).sum(-1) + rows.spread[0]) / params.variance) + jnp.sqrt((gamma * gamma).sum(-1))
-        return 1 + (size / jnp.sqrt(rest)).max()
+        return 1 + (size * size / rest).max()
 
     def remarks(self, params: SelectedRegressionParams, rows: Rows) -> list[Remark]:
         del rows

@@ -43,7 +43,7 @@ def maximize(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: ja
     """The maximiser for Grams `seen` (K, q + g + 2, .) of rows with a response and `unseen` (K, g + 1, .) of (z, w) of the others.
 
     For a given t all else is known in closed form: coefficients by least squares given 1 / omega, which is then the root of a
-    quadratic; t given all else is a regression slope. The two take turns, t extrapolated by Aitken's rule where that gains.
+    quadratic; t given all else is a regression slope. Where both agree is found by secants, a step back where the objective falls.
 
     Args:
         count: (K,) sum of responsibilities of the rows with a response.
@@ -52,32 +52,48 @@ def maximize(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: ja
     """
     rows = count > 0
 
-    def given(t: jax.Array) -> tuple[Complete, jax.Array]:
-        """All else, and the objective."""
+    def look(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The objective at t and all else given it, and the slope that follows."""
         found = _given(seen, unseen, count, q, t)
-        return found, _objective(seen, unseen, count, found)
-
-    def slope(found: Complete) -> jax.Array:
         y, u = _residuals(found)
         below = _form(seen, u, u)
-        return jnp.where(rows & (below > 0), _form(seen, y, u) / jnp.where(below > 0, below, 1), 0)
+        slope = jnp.where(rows & (below > 0), _form(seen, y, u) / jnp.where(below > 0, below, 1), 0)
+        return _objective(seen, unseen, count, found), slope
 
-    def go(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        return (state[2] < STEPS) & ~state[1].all()
+    def go(state: _Turn) -> jax.Array:
+        return (state.number < STEPS) & ~state.done.all()
 
-    def turn(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        first, done, number = state
-        second = slope(given(first)[0])
-        third = slope(given(second)[0])
-        bend = third - 2 * second + first
-        leap = jnp.where(bend == 0, third, first - jnp.square(second - first) / jnp.where(bend == 0, 1, bend))
-        gains = given(leap)[1] > given(third)[1]
-        new = jnp.where(gains & jnp.isfinite(leap), leap, third)
-        still = jnp.abs(third - second) <= 4 * jnp.finfo(t.dtype).eps * (1 + jnp.abs(third))
-        return jnp.where(done, first, new), done | still | ~jnp.isfinite(new), number + 1
+    def turn(state: _Turn) -> _Turn:
+        value, slope = look(state.t)
+        worse = ~(value >= state.value - 8 * jnp.finfo(value.dtype).eps * jnp.abs(value))
+        error = slope - state.t
+        bend = error - state.error
+        secant = state.t - error * (state.t - state.best) / jnp.where(bend == 0, 1, bend)
+        leap = jnp.where((bend == 0) | ~jnp.isfinite(secant), slope, secant)
+        done = state.done | (~worse & (jnp.abs(error) <= 4 * jnp.finfo(error.dtype).eps * (1 + jnp.abs(state.t))))
+        new = _Turn(leap, state.t, value, slope, error, done, state.number + 1)
+        # a leap too far: the slope at the best t so far cannot be worse than that t
+        back = state._replace(t=state.slope, number=state.number + 1)
+        kept = jax.tree.map(lambda bad, good: jnp.where(worse, bad, good) if bad.ndim else good, back, new)
+        still = jax.tree.map(lambda old, own: jnp.where(state.done, old, own) if old.ndim else own, state, kept)
+        return still._replace(done=done | state.done)
 
-    start = (jnp.where(rows, t, 0), jnp.zeros(t.shape, bool), jnp.zeros((), jnp.int32))
-    return given(jax.lax.while_loop(go, turn, start)[0])[0]
+    start = jnp.where(rows, t, 0)
+    never = jnp.full_like(start, -jnp.inf)
+    first = _Turn(start, start - 1, never, start, jnp.zeros_like(start), jnp.zeros(t.shape, bool), jnp.zeros((), jnp.int32))
+    return _given(seen, unseen, count, q, jax.lax.while_loop(go, turn, first).best)
+
+
+class _Turn(NamedTuple):
+    """State of the search for t; (K,) but for the number of steps."""
+
+    t: jax.Array  # to be tried
+    best: jax.Array  # so far
+    value: jax.Array  # objective there
+    slope: jax.Array  # that all else there implies
+    error: jax.Array  # slope less t there
+    done: jax.Array
+    number: jax.Array  # ()
 
 
 def _given(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: jax.Array) -> Complete:

@@ -122,3 +122,10 @@ def _cells(view: View, numbers: np.ndarray, j: int) -> Any:
     """Numbers as they are, codes as the labels that they stand for."""
     names = None if view.labels is None else view.labels[j]
     return numbers if names is None else [names[int(code)] for code in numbers]
+
+
+def blank(data: Any, view: View, rows: np.ndarray, column: int) -> Any:
+    """A copy of `data` in which the cells of `column` in `rows` (n,) bool are missing."""
+    gone = np.full(view.y.shape, 0.0)
+    gone[rows, column] = np.nan
+    return fill(data, dataclasses.replace(view, y=np.where(np.isnan(gone), np.nan, 0.0), labels=None), gone)

@@ -115,7 +115,7 @@ def _numbers(values: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None
     if isinstance(values, (list, tuple)):
         lengths = {np.shape(each) for each in values}
         if len(lengths) > 1:
-            raise ValueError(f"{name}: found results of {len(lengths)} shapes, {sorted(lengths)}; give the same quantities of each.")
+            raise ValueError(f"{name}: found {len(lengths)} shapes, {sorted(lengths)}; give the same quantities of each data set.")
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

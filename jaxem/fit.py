@@ -76,7 +76,7 @@ def fit(
     Raises:
         TypeError, ValueError: bad input, before anything compiles.
     """
-    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, check_stop(stop)
     _check_algorithm(algorithm)
     if derivatives not in WHEN:
         raise ValueError(f"derivatives: found {derivatives!r}; use one of {', '.join(WHEN)}.")
@@ -146,7 +146,7 @@ def fit_batch(
     Raises:
         TypeError, ValueError: bad input, before anything compiles; names the data set.
     """
-    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, check_stop(stop)
     _check_algorithm(algorithm)
     restarts = check_count(restarts, "restarts")
     if isinstance(datasets, Rows) or not hasattr(datasets, "__len__") or len(datasets) == 0:
@@ -208,7 +208,7 @@ def fit_weighted(
     Raises:
         TypeError, ValueError: bad input, before anything compiles.
     """
-    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, _check_stop(stop)
+    algorithm, stop = algorithm_for(model) if algorithm is None else algorithm, check_stop(stop)
     _check_algorithm(algorithm)
     units = rows.n if rows.lanes is None else len(rows.lanes.start)
     if np.ndim(weights) != 2 or np.shape(weights)[1] != units:
@@ -245,7 +245,8 @@ def _run_batch(
 # checks
 
 
-def _check_stop(stop: Any) -> Stop:
+def check_stop(stop: Any) -> Stop:
+    """`stop`, or the usual one where None, with leaves that compile nothing anew; raises TypeError where it is no Stop."""
     stop = Stop() if stop is None else stop
     if not isinstance(stop, Stop):
         raise TypeError(f"stop: found {type(stop).__name__}; give a Stop, for instance Stop(tolerance=1e-8).")

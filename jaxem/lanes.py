@@ -281,18 +281,18 @@ def draw_starts(model: Any, rows: Rows, key: jax.Array, params: Any, restarts: i
 
 
 @partial(jax.jit, static_argnames="restarts")
-def draw_starts_batch(model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:
+def draw_starts_batch(model: Any, rows: Rows | Reweighted, key: jax.Array, restarts: int) -> Any:
     """The same for many data sets: `restarts` starts of each, one after another."""
-    count = rows.position.shape[0]
+    count = rows.weights.shape[0]
     keys = jax.random.split(jax.random.fold_in(key, 0), count * restarts)
-
+    owner = jnp.arange(count)
     ways = jnp.tile(jnp.arange(restarts) % initialize.WAYS, count)
 
     def one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
-        key, owner, way = lane
-        return model.init(key, jax.tree.map(lambda leaf: leaf[owner], rows), way)
+        key, own, way = lane
+        return model.init(key, _rows_of(rows, owner, own), way)
 
-    return over_lanes(one, (keys, jnp.repeat(jnp.arange(count), restarts), ways), count * restarts, 64)
+    return over_lanes(one, (keys, jnp.repeat(owner, restarts), ways), count * restarts, 64)
 
 
 def select(model: Any, lanes: Run, reorder: bool, algorithm: Algorithm) -> Fit:

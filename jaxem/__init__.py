@@ -5,6 +5,7 @@ from jaxem import families as _families
 from jaxem import inference as _inference
 from jaxem import missing as _missing
 from jaxem import models as _models
+from jaxem import selection as _selection
 from jaxem.algorithms import *  # noqa: F403  every algorithm, as its own line in jaxem/algorithms/__init__.py says
 from jaxem.align import align
 from jaxem.check_model import check_model
@@ -33,6 +34,7 @@ from jaxem.priors import (
 from jaxem.result import Fit, Status, Stop
 from jaxem.rotation import Rotation, oblimin, promax, quartimax, rotate, varimax
 from jaxem.saved import load, save
+from jaxem.selection import *  # noqa: F403  and which model to take
 from jaxem.sequences import Sequences
 from jaxem.weak_prior import weak_prior
 
@@ -45,5 +47,5 @@ __all__ = [
     "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "load", "log_posterior",
     "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "save", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
-    *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_missing.__all__, *_models.__all__,
+    *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_missing.__all__, *_models.__all__, *_selection.__all__,
 ]  # fmt: skip

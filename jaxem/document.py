@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxem.leaves import kebab
-from jaxem.report import criteria, inner_families, settings_of
 from jaxem.result import Fit, Status
+from jaxem.selection.criteria import criteria
+from jaxem.settings import inner_families, settings_of
 from jaxem.view import view_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def document(
       {"weights": K, "components": {"mean": K x d, "covariance": K x d x d}}; "single" has its family's params without K;
     - rotated {method, loadings, rotation, correlations of the factors}, where the model has a rotation;
     - log_likelihood (all constants in), objective (plus log prior), n_parameters, aic, bic (both: lower is better);
-    - rows (in the data), rows_used (that say anything and have a weight above 0), n (the weights' sum, the n of bic),
+    - rows (in the data), rows_used (that say anything and have a weight above 0), n (of bic: summed weights of rows, of sequences,
+      or of the steps of a single sequence),
       missing_cells, censored_cells;
     - status {name, sentence}, degenerate_components (collapsed, counted from 0), steps, passes, gap (Aitken estimate of what
       was left to gain), restarts [{log_likelihood, status}], remarks (sentences on params that ended at a bound), dtype;

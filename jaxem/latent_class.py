@@ -12,6 +12,7 @@ from jaxem.data import Rows, as_rows
 from jaxem.families import Bernoulli, Categorical
 from jaxem.models import Mixture
 from jaxem.parameters import number, text_table
+from jaxem.selection.entropy import entropy_r2
 
 SPARSE = 5  # expected rows a cell of the table, below which G2 and X2 are far from chi-squared
 
@@ -119,16 +120,6 @@ def goodness_of_fit(model: Mixture, params: Any, data: Any) -> GoodnessOfFit:
         g2, x2, df, _tail(df, g2), _tail(df, x2), n_cells, len(patterns), float(n), bool(n < SPARSE * n_cells),
         entropy_r2(model.posterior(params, rows), weights),
     )  # fmt: skip
-
-
-def entropy_r2(responsibilities: Any, weights: Any = None) -> float:
-    """1 - sum_i w_i sum_k (-r_ik log r_ik) / (sum_i w_i log K), of responsibilities (n, K); 1 for one class."""
-    r = np.asarray(responsibilities, np.float64)
-    w = np.ones(len(r)) if weights is None else np.asarray(weights, np.float64)
-    if r.shape[1] == 1:
-        return 1.0
-    entropy = -(r * np.log(np.where(r > 0, r, 1))).sum(axis=1)
-    return float(1 - (w * entropy).sum() / (w.sum() * np.log(r.shape[1])))
 
 
 def impute_categories(model: Mixture, params: Any, data: Any) -> ImputedCategories:

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxem.leaves import words_of
 from jaxem.parameters import parameter_table
+from jaxem.restarts import reached_best
 from jaxem.result import Fit, Status
+from jaxem.selection.criteria import Criteria, criteria
+from jaxem.settings import inner_families, settings_of
 from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
     from jaxem.inference import Certificate
-
-SAME = 1e-3  # log-likelihoods that differ by less stand for the same maximum
-# fields that are told elsewhere or not
-SILENT = ("family", "prior", "n_components", "n_states", "fixed", "tied", "frame", "kernel")
-
-
-class Criteria(NamedTuple):
-    """AIC = -2 l + 2 p and BIC = -2 l + p log n; lower is better."""
-
-    n_rows: int  # rows that say anything and have a weight above 0
-    n: float  # sum of the weights of all rows
-    n_parameters: int  # p, free parameters
-    aic: float
-    bic: float
-
-
-def criteria(model: Any, fit: Fit, data: Any, weights: Any = None) -> Criteria:
-    """Information criteria of a fit to raw data under row weights (n,); n counts rows, whatever is missing in them."""
-    rows = model.prepare(data, weights)
-    counted = np.asarray(rows.weights, np.float64)
-    p, deviance = model.n_parameters(rows), -2 * float(fit.log_likelihood)
-    used, n = int((np.asarray(rows.informative) & (counted > 0)).sum()), float(counted.sum())
-    return Criteria(used, n, p, deviance + 2 * p, deviance + p * math.log(n))
 
 
 def summarize(
@@ -73,7 +51,7 @@ def summarize(
         ("Status", fit.explain()),
         ("Steps", f"{int(fit.steps)} in the restart returned; {int(fit.passes)} passes over the data in all"),
         ("Log-likelihood", f"{float(fit.log_likelihood):.4f} with {measured.n_parameters} free parameters"),
-        ("AIC, BIC", f"{measured.aic:.4f}, {measured.bic:.4f} (lower is better; n = {measured.n:g})"),
+        ("AIC, BIC", f"{measured.aic:.4f}, {measured.bic:.4f} (lower is better; n = {_counted(measured)})"),
     ]
     if view.lower is not None:
         lines.insert(3, ("Censored", describe_censored(view)))
@@ -82,6 +60,11 @@ def summarize(
         lines += [("" if number else "Certificate", line) for number, line in enumerate(str(certificate).splitlines())]
     head = "\n".join(f"{label:<15} {text}" for label, text in lines)
     return f"{head}\n\n{parameter_table(model, fit.params, view)}"
+
+
+def _counted(measured: Criteria) -> str:
+    """n, with what it counts where these are no rows."""
+    return f"{measured.n:g}" + (f" {measured.unit}{'s' * (measured.n != 1)}" if measured.unit != "row" else "")
 
 
 def describe(model: Any) -> str:
@@ -111,28 +94,6 @@ def describe_family(family: Any) -> str:
     inner = list(inner_families(family).values())
     name = words_of(family)
     return f"{name} ({', '.join(describe_family(part) for part in inner)})" if inner else name
-
-
-def inner_families(family: Any) -> dict[str, Any]:
-    """Families that a family is made of, by group."""
-    found = getattr(family, "families", None)
-    return {str(name): part for name, part in found.items()} if isinstance(found, Mapping) else {}
-
-
-def settings_of(thing: Any) -> dict[str, Any]:
-    """Settings of a model or family that a person chose: its plain fields but what is None or "auto"."""
-    out: dict[str, Any] = {}
-    for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
-        value = getattr(thing, field.name)
-        if isinstance(value, bool) and value == field.default:
-            continue
-        if field.name in SILENT or field.name.startswith("_") or value is None or (isinstance(value, str) and value == "auto"):
-            continue
-        if isinstance(value, (np.ndarray, np.generic)) or (hasattr(value, "dtype") and hasattr(value, "shape")):
-            value = np.asarray(value).item() if np.ndim(value) == 0 else np.asarray(value).tolist()
-        if all(isinstance(each, (str, int, float)) for each in (value if isinstance(value, tuple) else (value,))):
-            out[field.name] = value
-    return out
 
 
 def _setting(name: str, value: Any) -> str:
@@ -190,18 +151,3 @@ def describe_restarts(fit: Fit) -> str:
     for status in sorted(set(failed)):
         text += f"; {failed.count(status)} " + ("dropped on the way" if status == Status.RUNNING else f"ended {status.name}")
     return text
-
-
-def reached_best(fit: Fit) -> np.ndarray:
-    """(R,) bool: restarts whose status and log-likelihood (within 0.001 or rounding) are those of the one returned."""
-    values, best = np.asarray(fit.restart_log_likelihoods), float(fit.log_likelihood)
-    close = np.abs(values - best) <= max(SAME, 32 * float(np.finfo(values.dtype).eps) * abs(best))
-    ended_well = np.isin(np.asarray(fit.restart_statuses), (Status.CONVERGED, Status.MAX_STEPS))
-    return close & (ended_well | (np.asarray(fit.restart_statuses) == int(fit.status)))
-
-
-def returned_restart(fit: Fit) -> int:
-    """Which restart was returned: the first of exactly its status and log-likelihood, or -1 where that was improved upon."""
-    same = np.asarray(fit.restart_log_likelihoods) == np.asarray(fit.log_likelihood)
-    same &= np.asarray(fit.restart_statuses) == int(fit.status)
-    return int(np.argmax(same)) if same.any() else -1

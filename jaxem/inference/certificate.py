@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxem.inference.point import STILL, Point, look_at
 from jaxem.inference.polish import check_fit, positive_inverse
-from jaxem.report import reached_best
+from jaxem.restarts import reached_best
 from jaxem.result import Fit, Status
 
 BLUR = 0.1  # times the gradient: what second derivatives take from not being at the stationary point

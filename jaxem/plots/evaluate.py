@@ -16,7 +16,7 @@ from jaxem import coordinates, reduce
 from jaxem.data import prepare_rows
 from jaxem.inputs import Regression
 from jaxem.leaves import states_of
-from jaxem.report import inner_families
+from jaxem.settings import inner_families
 from jaxem.view import View
 
 POINTS = 400  # of a curve

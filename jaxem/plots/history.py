@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxem.canvas import COLOURS, GREY, axes_or_new, legend_below
-from jaxem.report import reached_best, returned_restart
+from jaxem.restarts import reached_best, returned_restart
 from jaxem.result import Fit, Status
 from jaxem.run import explain_history
 

@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """What `select` returns. `print` shows it best first, `jaxem.plot.plot_criteria` draws it, `to_dataframe` gives it to pandas."""
+    """What `select` returns: `print` shows it best first, `jaxem.plot.plot_criteria` draws it."""
 
     table: tuple[Candidate, ...]  # one row a model, in the order given
     models: tuple[Any, ...]

@@ -2,7 +2,7 @@
 
 For each model many data sets are drawn, `fit_batch` fits all of them from the truth (so that labels stay, and the maximum is the
 consistent one), and the information of every fit is computed by the functions that `standard_errors` calls. Intervals are those
-of `Inference.limits`. The share of them that holds the truth should be 95 %. Where there is no interval, the truth counts as missed.
+of `Inference.limits`. The share that holds the truth should be 95 %. Where there is no interval, the truth counts as missed.
 """
 
 from __future__ import annotations

@@ -74,6 +74,8 @@ class Inference:
         level = check_level(self.level if level is None else level)
         if self.draws is not None:
             found = self.draws[np.isfinite(self.draws).all(axis=1)]
+            if not len(found):  # every refit failed
+                return np.full_like(self.errors, np.nan), np.full_like(self.errors, np.nan)
             lower, upper = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
             unknown = ~np.isfinite(self.errors)
             return np.where(unknown, np.nan, lower), np.where(unknown, np.nan, upper)
@@ -86,8 +88,9 @@ class Inference:
             odds = x / (1 - x)
             step = np.exp(reach / (x * (1 - x)))
             low, high = odds / step, odds * step
-        lower = np.select([kinds == "log", kinds == "logit"], [x / factor, low / (1 + low)], lower)
-        upper = np.select([kinds == "log", kinds == "logit"], [x * factor, np.where(np.isinf(high), 1, high / (1 + high))], upper)
+            logs, shares = kinds == "log", kinds == "logit"
+            lower = np.select([logs, shares], [x / factor, low / (1 + low)], lower)
+            upper = np.select([logs, shares], [x * factor, np.where(np.isinf(high), 1, high / (1 + high))], upper)
         return np.where(np.isnan(self.errors), np.nan, lower), np.where(np.isnan(self.errors), np.nan, upper)
 
     def records(self) -> list[dict[str, Any]]:

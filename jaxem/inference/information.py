@@ -23,6 +23,8 @@ TOGETHER = 8  # directions along which a pass over the data is differentiated at
 def along_coordinates(visit: Callable[[jax.Array], jax.Array], u: jax.Array) -> jax.Array:
     """(..., P) derivative of `visit` along each coordinate, forward, a few at a time so that memory does not grow with P."""
     size = u.shape[0]
+    if size == 0:
+        return jnp.zeros((*jax.eval_shape(visit, u).shape, 0), u.dtype)
     width = min(size, TOGETHER)
     count = -(-size // width)
     directions = jnp.eye(count * width, size, dtype=u.dtype).reshape(count, width, size)

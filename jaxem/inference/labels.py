@@ -86,15 +86,16 @@ def runs_away(model: Any, params: Any, u: Any, gradient: Any, information: Any) 
     """(P,) bool: coordinates along which the maximum lies at infinity, that is on the edge of the params' domain.
 
     Those that are infinite; and logarithms or log-odds that run away: their information is next to none, so that they could be
-    anything (a standard error above 10), or they are far out and a Newton step goes on.
+    anything (a standard error above 10), or they are far out and a Newton step goes on. Information next to none where the
+    gradient is none either, not far out, is that of a flat ridge, and information below none that of a saddle.
     """
     kinds = [getattr(domain, "base", domain) for domain in coordinate_domains(model, params)]  # of what is partly held: its own
     bounded = np.array([isinstance(kind, (Positive, Unit, Simplex)) for kind in kinds], bool)
     shares = np.array([isinstance(kind, (Unit, Simplex)) for kind in kinds], bool)
     own = jnp.diagonal(information)
-    vague = own * VAGUE**2 <= 1
-    leaving = (jnp.abs(u) > FAR) & (jnp.abs(gradient) > AWAY * jnp.abs(own))
-    return ~jnp.isfinite(u) | (bounded & vague) | (shares & leaving)
+    far, going = jnp.abs(u) > FAR, jnp.abs(gradient) > AWAY * jnp.abs(own)
+    vague = (own >= 0) & (own * VAGUE**2 <= 1) & (far | going)
+    return ~jnp.isfinite(u) | (bounded & vague) | (shares & far & going)
 
 
 def names_on_edge(cells: Cells, natural: np.ndarray, edge: np.ndarray) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ def names_on_edge(cells: Cells, natural: np.ndarray, edge: np.ndarray) -> tuple[
 
 def _at_edge(value: float, scale: str) -> bool:
     near = 2 * np.exp(-FAR)
-    return scale == "logit" and (value < near or value > 1 - near)
+    return value == 0 if scale == "log" else scale == "logit" and (value < near or value > 1 - near)
 
 
 def name_direction(cells: Cells, direction: np.ndarray, most: int = 3) -> str:

@@ -15,17 +15,19 @@ import numpy as np
 from jaxem.data import Rows
 from jaxem.inference import information
 from jaxem.inference.inference import check_level
-from jaxem.inference.labels import Cells
+from jaxem.inference.labels import FAR, Cells
 from jaxem.inference.point import STILL, Point, look_at
 from jaxem.inference.polish import check_fit, look
 from jaxem.result import Fit
 
 STEPS = 40  # Newton steps to one maximum under the constraint
 HALVINGS = 25
-SEARCH = 40  # values tried for one limit
+SEARCH = 60  # values tried for one limit
 EXACT = 1e-9  # of sqrt(2 (l_max - l)) at a limit
 SETTLED = 1e-7  # gradient along the constraint, coordinates of information 1, that counts as none
 WIDEST = 3.0  # no step to the next value is longer, on a scale of logarithms or log-odds
+LEAP = 0.1  # fall of the objective within a thousandth of a standard error that no smooth profile has
+JUMPS = 5  # times that the maxima may change to another hill on the way to a limit
 ENDLESS = 40.0  # a logarithm or log-odds from here on is the edge
 FAR_OUT = 1e4  # standard errors from the estimate at which a limit is taken for infinite
 
@@ -141,7 +143,13 @@ def profile(
         if np.isnan(end.t):
             remarks.append(f"the {side} limit was not found: the maximum with {name} held was lost on the way.")
         elif not end.sound:
-            remarks.append(f"the likelihood does not fall by enough for a {side} limit, however far {name} goes.")
+            remarks.append(f"the likelihood does not fall by enough for the {side} limit, however far {name} goes.")
+        way = np.array([peak.objective for peak in (left if side == "lower" else right)])
+        if (np.diff(way) > search.slack).any():
+            remarks.append(
+                f"the likelihood rises again on the way to the {side} limit: another maximum lies there, such as that with "
+                "components exchanged."
+            )
     ends = [_inverse(scale, end.t) for end in (lower, upper)]
     out = [min(2 * z * error, WIDEST) if scale != "plain" else 2 * z * error] * 2  # to where an open end is shown
     out = [1.25 * abs(end.t - middle.t) if end.sound else far for end, far in zip((lower, upper), out, strict=True)]
@@ -212,33 +220,43 @@ class _Search:
     def limit(self, start: _Peak, sign: int, z: float, error: float) -> tuple[list[_Peak], _Peak]:
         """Maxima on the way out to where sqrt(2 (l_max - l)) = z, and the last one; unsound where it does not fall by enough,
         with t NaN where the way was lost."""
-        peaks = [start]
-        low, high = 0.0, np.inf  # distances from the estimate that bracket the limit
-        reach = z * error if self.scale == "plain" else min(z * error, WIDEST)
+        inside = [start]  # maxima that are not beyond the limit, outwards
+        lost, high, above = start._replace(t=np.nan, sound=False), np.inf, start
+        longest = FAR_OUT * error if self.scale == "plain" else ENDLESS
+        most = np.inf if self.scale == "plain" else WIDEST
+        reach, jumps = min(z * error, most), 0
         for _ in range(SEARCH):
-            if reach > (FAR_OUT * error if self.scale == "plain" else ENDLESS):
-                return peaks, start._replace(t=sign * np.inf, sound=False)
-            near = min(peaks, key=lambda peak: abs(peak.t - start.t - sign * reach))
+            near = inside[-1]
+            low = abs(near.t - start.t)
+            if low > longest or self._levels_off(start, near, sign, z):
+                return inside, start._replace(t=sign * np.inf, sound=False)
             found = self.peak(near, start.t + sign * reach)
-            if not found.sound:  # too far at once
-                high, reach = min(high, reach), 0.5 * (low + reach)
-                if reach - low < 1e-6 * error:
-                    return peaks, start._replace(t=np.nan, sound=False)
-                continue
-            peaks.append(found)
-            root = np.sqrt(max(2 * (start.objective - found.objective), 0.0))
-            if abs(root - z) <= max(EXACT, self.slack / z):
-                return peaks, found
-            low, high = (max(low, reach), high) if root < z else (low, min(high, reach))
-            rise = -sign * found.slope / root if root > 0 else 0.0  # of the root by distance
-            most = 2 * reach if self.scale == "plain" else min(2 * reach, reach + WIDEST)
-            after = reach + (z - root) / rise if rise > 0 else most
-            if not low < after < min(high, most + 1e-300) or after == reach:
-                after = most if np.isinf(high) else 0.5 * (low + high)
-            if np.isfinite(high) and high - low <= 1e-12 * max(high, 1e-300):
-                return peaks, found
-            reach = after
-        return peaks, start._replace(t=np.nan, sound=False)
+            root = np.sqrt(max(2 * (start.objective - found.objective), 0.0)) if found.sound else np.nan
+            rise = -sign * found.slope / root if found.sound and root > 0 else 0.0  # of the root by distance
+            if found.sound and abs(root - z) <= max(EXACT, self.slack / z):
+                return [*inside, found], found
+            if found.sound and root < z:
+                inside.append(found)
+                low = reach
+            else:  # beyond the limit, or too far at once
+                high, above = reach, found
+            if high - low <= 1e-3 * error and not (above.sound and inside[-1].objective - above.objective < LEAP):
+                # what lies beyond is on another hill: go on along this one, by small steps
+                high, jumps, most = np.inf, jumps + 1, 0.3 * error
+                if jumps > JUMPS or not above.sound:
+                    return inside, lost
+            furthest = low + min(max(low, z * error), most)
+            after = reach + (z - root) / rise if rise > 0 else furthest
+            reach = after if low < after < min(high, furthest) else furthest if np.isinf(high) else 0.5 * (low + high)
+            if not low < reach < high:
+                return inside, lost
+        return inside, lost
+
+    def _levels_off(self, start: _Peak, near: _Peak, sign: int, z: float) -> bool:
+        """Whether what the objective still falls by on the way to the edge leaves it above the limit: far out on a scale of log
+        or log-odds the rest of the fall is about the slope, as both go like the distance from the edge."""
+        to_edge = self.scale == "logit" or (self.scale == "log" and sign < 0)
+        return to_edge and sign * near.t > FAR and 2 * (start.objective - near.objective + 2 * abs(near.slope)) < z**2
 
     def curve(self, known: list[_Peak], middle: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The profile on a grid, outwards from the estimate."""

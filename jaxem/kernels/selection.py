@@ -69,7 +69,7 @@ def maximize(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: ja
         error = slope - state.t
         bend = error - state.error
         secant = state.t - error * (state.t - state.best) / jnp.where(bend == 0, 1, bend)
-        leap = jnp.where((bend == 0) | ~jnp.isfinite(secant), slope, secant)
+        leap = jnp.where((bend == 0) | ~jnp.isfinite(secant) | jnp.isneginf(state.value), slope, secant)
         done = state.done | (~worse & (jnp.abs(error) <= 4 * jnp.finfo(error.dtype).eps * (1 + jnp.abs(state.t))))
         new = _Turn(leap, state.t, value, slope, error, done, state.number + 1)
         # a leap too far: the slope at the best t so far cannot be worse than that t
@@ -80,7 +80,7 @@ def maximize(seen: jax.Array, unseen: jax.Array, count: jax.Array, q: int, t: ja
 
     start = jnp.where(rows, t, 0)
     never = jnp.full_like(start, -jnp.inf)
-    first = _Turn(start, start - 1, never, start, jnp.zeros_like(start), jnp.zeros(t.shape, bool), jnp.zeros((), jnp.int32))
+    first = _Turn(start, start, never, start, jnp.zeros_like(start), jnp.zeros(t.shape, bool), jnp.zeros((), jnp.int32))
     return _given(seen, unseen, count, q, jax.lax.while_loop(go, turn, first).best)
 
 

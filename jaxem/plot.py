@@ -12,6 +12,10 @@ from jaxem.plots.directions import plot_directions
 from jaxem.plots.factors import plot_explained, plot_loadings, plot_scores
 from jaxem.plots.gate import plot_gate
 from jaxem.plots.history import plot_history
+from jaxem.plots.influence import plot_influence
+from jaxem.plots.intervals import figure_intervals, plot_intervals
+from jaxem.plots.likelihood_profile import plot_profile
+from jaxem.plots.missing_information import plot_missing_information
 from jaxem.plots.missingness import plot_overimputed, plot_patterns, plot_sensitivity
 from jaxem.plots.overview import figure_overview
 from jaxem.plots.parameters import (
@@ -30,12 +34,10 @@ from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
-    "ellipse", "empirical_survival", "figure_comparison", "figure_overview", "plot_certainty", "plot_coefficients",
-    "plot_comparison", "plot_components",
-    "plot_correlations", "plot_densities", "plot_directions", "plot_explained", "plot_gate", "plot_history", "plot_loadings",
-    "plot_means", "plot_missingness", "plot_numbers", "plot_overimputed", "plot_parameters", "plot_patterns", "plot_profiles",
-    "plot_regimes", "plot_regression",
-    "plot_responsibilities", "plot_scores", "plot_sensitivity",
-    "plot_series", "plot_smoothed", "plot_state_space", "plot_survival", "plot_transitions",
-    "plot_uncertainty", "uncertainty",
+    "ellipse", "empirical_survival", "figure_comparison", "figure_intervals", "figure_overview", "plot_certainty",
+    "plot_coefficients", "plot_comparison", "plot_components", "plot_correlations", "plot_densities", "plot_directions",
+    "plot_explained", "plot_gate", "plot_history", "plot_influence", "plot_intervals", "plot_loadings", "plot_means",
+    "plot_missing_information", "plot_missingness", "plot_numbers", "plot_overimputed", "plot_parameters", "plot_patterns",
+    "plot_profile", "plot_profiles", "plot_regimes", "plot_regression", "plot_responsibilities", "plot_scores", "plot_sensitivity",
+    "plot_series", "plot_smoothed", "plot_state_space", "plot_survival", "plot_transitions", "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

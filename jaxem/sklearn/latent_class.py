@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import validate_data
 
 import jaxem
@@ -61,16 +61,22 @@ class LatentClassAnalysis(MixtureReadings):
     def _read(self, X: Any, reset: bool = False) -> np.ndarray:
         """Codes of the labels, NaN where missing."""
         X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1)
-        if X.dtype == object:
-            X = np.where(_missing(X), np.nan, X)
+        missing = _missing(X) if X.dtype == object else np.isnan(X) if X.dtype.kind == "f" else np.zeros(X.shape, bool)
         if reset:
-            self._encoder = OrdinalEncoder(categories=self.categories, encoded_missing_value=np.nan).fit(X)
-            self.categories_ = [labels[~_missing(labels)] for labels in self._encoder.categories_]
-        return self._encoder.transform(X)
+            automatic = isinstance(self.categories, str)
+            if not automatic and len(self.categories) != X.shape[1]:
+                raise ValueError(f"categories: found {len(self.categories)} lists for {X.shape[1]} columns; give one for each.")
+            told = zip(X.T, missing.T, strict=True)
+            self.categories_ = [_unique(each[~gone]) for each, gone in told] if automatic else [*map(np.array, self.categories)]
+        codes = np.full(X.shape, np.nan)
+        for j, labels in enumerate(self.categories_):
+            codes[~missing[:, j], j] = _codes(X[~missing[:, j], j], labels, j)
+        return codes
 
     def _cells(self, drawn: np.ndarray) -> np.ndarray:
         columns = [labels[column.astype(int)] for labels, column in zip(self.categories_, drawn.T, strict=True)]
-        return np.stack(columns, axis=1)
+        kinds = {labels.dtype.kind in "OUS" for labels in self.categories_}
+        return np.stack([column.astype(object) for column in columns] if len(kinds) > 1 else columns, axis=1)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -85,3 +91,28 @@ _MISSING = np.frompyfunc(lambda cell: cell is None or str(cell) == "<NA>" or cel
 def _missing(cells: np.ndarray) -> np.ndarray:
     """Where a cell is None, NaN or pandas.NA."""
     return np.asarray(_MISSING(cells), bool)
+
+
+def _unique(cells: np.ndarray) -> np.ndarray:
+    """The labels among them, sorted.
+
+    Raises:
+        TypeError: cells that are no labels, or texts beside numbers.
+    """
+    if cells.dtype == object:
+        strange = [cell for cell in cells if not isinstance(cell, (str, numbers.Real))]
+        if strange or len({isinstance(cell, str) for cell in cells}) > 1:
+            found = type(strange[0]).__name__ if strange else "both"
+            raise TypeError(f"X: argument must be labels, in a column all strings or all numbers; found {found}.")
+    return np.unique(cells)
+
+
+def _codes(cells: np.ndarray, labels: np.ndarray, j: int) -> np.ndarray:
+    """Places of cells among the labels of column j."""
+    seen = _unique(cells)
+    place = {label: code for code, label in enumerate(labels.tolist())}
+    strange = [label for label in seen.tolist() if label not in place]
+    if strange:
+        known = ", ".join(map(repr, labels.tolist()[:20]))
+        raise ValueError(f"X: found unknown categories {strange} in column {j}, which has {known}; name all by categories=.")
+    return np.array([place[label] for label in seen.tolist()], float)[np.searchsorted(seen, cells)] if len(seen) else np.zeros(0)

@@ -7,8 +7,9 @@ from scipy import stats
 from scipy.spatial.transform import Rotation
 from table import K, Row, one_state
 
+from cases import hidden_markov
 from cases.gaussian import CENTRES, D, prior, simulate
-from jaxem import Gaussian, GaussianParams, Mixture, Single
+from jaxem import Gaussian, GaussianParams, HiddenMarkov, Mixture, Single
 
 COUPLED = ("VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
 OTHERS = ("EII", "EEI")  # VII, VVI, EEE and VVV are the four words
@@ -80,19 +81,24 @@ def rows():
     for name in (*OTHERS, *COUPLED):
         row = Row(
             f"mixture-gaussian-{name.lower()}", Mixture(Gaussian(name), K), simulate, lambda name=name: start(name), oracle(name),
-            marginal(name), core=name == "VEV", rare=name != "VEV",
+            marginal(name), rare=name != "VEV",
         )  # fmt: skip
         out.append(row)
         if name in ("EEI", "VEI", "EVI", "VVE", "VEV"):
             held = Mixture(Gaussian(name), K, prior=prior())
-            out.append(replace(row, name=f"{row.name}-prior", model=held, core=False, rare=True))
+            out.append(replace(row, name=f"{row.name}-prior", model=held, rare=True))
         if name in ("EVI", "EEV"):
             single = Single(Gaussian(name))
             begin = lambda name=name, single=single: one_state(start(name), single)  # noqa: E731
-            out.append(replace(row, name=f"single-gaussian-{name.lower()}", model=single, start=begin, core=False, rare=True))
+            out.append(replace(row, name=f"single-gaussian-{name.lower()}", model=single, start=begin, rare=True))
         if name in ("EVE", "VEV"):
             whitened = Mixture(Gaussian(name, kernel="whitened"), K)
-            out.append(replace(row, name=f"{row.name}-whitened", model=whitened, core=False, rare=True))
+            out.append(replace(row, name=f"{row.name}-whitened", model=whitened, rare=True))
+            chain = HiddenMarkov(Gaussian(name), K)
+            out.append(Row(
+                f"hidden-markov-gaussian-{name.lower()}", chain, hidden_markov.sequences(row, 0.1), hidden_markov.start(row),
+                row.oracle, total=hidden_markov.paths(row), rare=True,
+            ))  # fmt: skip
     return out
 
 

@@ -1,4 +1,6 @@
-"""The command line: `jaxem fit`, `impute`, `compare`, `predict`, `sample`, `models` and `demo`; one file each in `jaxem.commands`.
+"""The command line: `jaxem fit`, `select`, `impute`, `compare`, `predict`, `sample`, `models` and `demo`.
+
+Each command is one file in `jaxem.commands`.
 
 Exit codes: 0 done; 1 the fit ended neither converged nor at its step limit (all output is written nevertheless); 2 bad
 input, told in one line on stderr; 130 interrupted.
@@ -17,7 +19,7 @@ import jax
 import jaxem
 from jaxem import catalogue
 from jaxem.catalogue import CommandError
-from jaxem.commands import compare, demo, fit, impute, predict, sample
+from jaxem.commands import compare, demo, fit, impute, predict, sample, select
 from jaxem.tables import TableError
 
 
@@ -64,12 +66,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="jaxem", description="Expectation-maximization on JAX.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"jaxem {jaxem.__version__}")
-    listing = "fit|impute|compare|predict|sample|models|demo"
+    listing = "fit|select|impute|compare|predict|sample|models|demo"
     commands = parser.add_subparsers(title="commands", required=True, metavar=listing, dest="command")
     demo.add(commands)
     listed = commands.add_parser("models", help="list the models, and the options that each takes", allow_abbrev=False)
     listed.set_defaults(run=_list_models)
     fit.add(commands)
+    select.add(commands)
     impute.add(commands)
     compare.add(commands)
     predict.add(commands)

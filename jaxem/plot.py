@@ -6,6 +6,7 @@ Colours can be told apart by colour-blind readers; components also carry their n
 
 from jaxem.plots.comparison import figure_comparison, plot_comparison
 from jaxem.plots.components import ellipse, plot_components
+from jaxem.plots.criteria import plot_criteria
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
 from jaxem.plots.directions import plot_directions
@@ -35,7 +36,8 @@ from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
     "ellipse", "empirical_survival", "figure_comparison", "figure_intervals", "figure_overview", "plot_certainty",
-    "plot_coefficients", "plot_comparison", "plot_components", "plot_correlations", "plot_densities", "plot_directions",
+    "plot_coefficients", "plot_comparison", "plot_components", "plot_correlations", "plot_criteria",
+    "plot_densities", "plot_directions",
     "plot_explained", "plot_gate", "plot_history", "plot_influence", "plot_intervals", "plot_loadings", "plot_means",
     "plot_missing_information", "plot_missingness", "plot_numbers", "plot_overimputed", "plot_parameters", "plot_patterns",
     "plot_profile", "plot_profiles", "plot_regimes", "plot_regression", "plot_responsibilities", "plot_scores", "plot_sensitivity",

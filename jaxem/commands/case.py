@@ -44,11 +44,21 @@ def load(options: argparse.Namespace) -> Case:
     model = MODELS[options.model].build(options)
     table = read_table(options.data)
     data, weights = read_data(options, table)
+    return _case(options, model, table, data, weights)
+
+
+def another(options: argparse.Namespace, case: Case) -> Case:
+    """The same data for the model of other options."""
+    return _case(options, MODELS[options.model].build(options), case.table, case.data, case.weights, check=False)
+
+
+def _case(options: argparse.Namespace, model: Any, table: Table, data: Any, weights: Any, check: bool = True) -> Case:
     if isinstance(model, catalogue.Sized):
         model = model.build(np.shape(data)[1])
     try:
         rows = jaxem.prepare(model, data, weights)
-        check_informative(rows, model.n_states)
+        if check:
+            check_informative(rows, model.n_states)
         if options.prior == "weak":
             prior = jaxem.weak_prior(data, model.n_states, weights=weights)
             whole = hasattr(model, "n_components")

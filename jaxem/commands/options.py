@@ -12,12 +12,15 @@ import numpy as np
 
 from jaxem import catalogue
 from jaxem.catalogue import DISTRIBUTIONS, MODELS, ROTATIONS
-from jaxem.families.gaussian import COVARIANCES
+from jaxem.families.gaussian_shapes import SHAPES, WORDS
 from jaxem.result import Stop
 
+COVARIANCES = (*WORDS, *SHAPES)
 
-def add_case(parser: argparse.ArgumentParser) -> None:
-    """The file, its columns and the model."""
+
+def add_case(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """The file, its columns and the model, or `several` models: counts and covariances are then tuples of values."""
+    count, many = (counts, " (or several: 1-8, or 1,2,4)") if several else (whole(1), "")
     add = parser.add_argument
     add("data", type=Path, help="CSV (with a header) or Parquet file")
     add("--model", choices=MODELS, metavar="NAME", default="gaussian-mixture", help="see jaxem models (default: %(default)s)")
@@ -36,15 +39,19 @@ def add_case(parser: argparse.ArgumentParser) -> None:
     add("--time-column", metavar="COLUMN", help="numbers that order the rows of a sequence (default: as they stand)")
     add("--weights", metavar="COLUMN", help="row weights, each >= 0; in a model of time one value a sequence")
     add = parser.add_argument_group("model").add_argument
-    add("--components", type=whole(1), metavar="K", help="number of components; needed for a mixture")
+    add("--components", type=count, metavar="K", help=f"number of components; needed for a mixture{many}")
     add("--family", metavar="NAME", help="what a row looks like given its component")
-    add("--covariance", choices=COVARIANCES, help="of Gaussians (default: full)")
-    add("--factors", type=whole(1), metavar="Q", help="number of factors")
-    add("--regimes", type=whole(1), metavar="K", help="number of regimes of a switching autoregression")
-    add("--order", type=whole(1), metavar="P", help="number of lags of an autoregression")
+    told = f"of Gaussians: {', '.join(WORDS)}, or a name of mclust, as VEV (default: full)"
+    if several:
+        add("--covariance", type=covariances, metavar="C", help=f"{told}; several between commas, or all")
+    else:
+        add("--covariance", choices=COVARIANCES, metavar="C", help=told)
+    add("--factors", type=count, metavar="Q", help=f"number of factors{many}")
+    add("--regimes", type=count, metavar="K", help=f"number of regimes of a switching autoregression{many}")
+    add("--order", type=count, metavar="P", help=f"number of lags of an autoregression{many}")
     add("--switching", type=names, metavar="A,B", help="what each regime has: mean, coefficients, variance (default: mean)")
     add("--parametrisation", choices=("mean", "intercept"), help="of a switching autoregression (default: mean)")
-    add("--states", type=whole(1), metavar="N", help="number of hidden states of a model of time")
+    add("--states", type=count, metavar="N", help=f"number of hidden states of a model of time{many}")
     add("--initial", choices=("free", "stationary"), help="distribution of first hidden states (default: free)")
     add("--covariance-of", type=whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
     add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
@@ -72,6 +79,29 @@ def whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1: "1-8", "1,2,4", or both."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, dash, high = (each.strip() for each in part.partition("-"))
+        ends = whole(1)(low), whole(1)(high if dash else low)
+        if not ends[0] <= ends[1] < ends[0] + 1000:
+            raise argparse.ArgumentTypeError(f"found {part.strip()!r}; give a range from the smaller to the larger, as 1-8")
+        found += range(ends[0], ends[1] + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def covariances(text: str) -> tuple[str, ...]:
+    """Names of covariances between commas, or "all", the fourteen of mclust."""
+    if text.strip() == "all":
+        return SHAPES
+    found = tuple(dict.fromkeys(each.strip() for each in text.split(",")))
+    for each in found:
+        if each not in COVARIANCES:
+            raise argparse.ArgumentTypeError(f"found {each!r}; use all, or some of {', '.join(COVARIANCES)}")
+    return found
 
 
 def number(what: str, least: float = -np.inf) -> Callable[[str], float]:

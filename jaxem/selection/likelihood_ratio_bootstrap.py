@@ -23,6 +23,7 @@ from jaxem.settings import short_name
 SEARCH = 20  # random starts of the small model on the data: draws begin at the params that they come from
 TURN = 25  # draws fitted together
 CLEAR = 10  # draws at or above the statistic after which it is clear that p is not small
+SOUND = (Status.CONVERGED, Status.MAX_STEPS)
 STOP = Stop(tolerance=1e-5, max_steps=3000)
 
 
@@ -95,30 +96,36 @@ def bootstrap_likelihood_ratio(
     begun = fit(small, rows, key=jax.random.fold_in(key, 1), restarts=SEARCH if small.needs_key else 1, stop=stop)
     if int(begun.status) not in (Status.CONVERGED, Status.MAX_STEPS):
         raise ValueError(f"small: its fit to the data failed ({begun.explain()}); there is nothing to draw from.")
-    statistic, fits = _ratios(small, large, [data], [weights], begun.params, jax.random.fold_in(key, 2), restarts, stop)
-    own = jax.tree.map(lambda leaf: leaf[0], fits)
-    turns = -(-draws // TURN)
-    each = -(-draws // turns)
-    found = np.zeros(0)
+    turns = -(-(draws + 1) // TURN)
+    size = -(-(draws + 1) // turns)  # data sets fitted together, of one shape in every turn
+    statistic, found, own = np.nan, np.zeros(0), (begun, begun)
     remarks: list[str] = []
-    if not np.isfinite(statistic[0]):
-        remarks.append(f"The larger model's fit to the data failed ({Status(int(own[1].status)).name}): there is no statistic.")
-        turns = 0
     for turn in range(turns):
         drawn, fitted = (jax.random.fold_in(jax.random.fold_in(key, number), turn) for number in (3, 4))
-        datasets = replicate(small, own[0].params, template, jax.random.split(drawn, each))
-        some, _ = _ratios(small, large, datasets, [template.weights] * each, own[0].params, fitted, restarts, stop)
+        count = size - (turn == 0)  # the data themselves go first, in the same search
+        datasets = replicate(small, begun.params, template, jax.random.split(drawn, count))
+        given = [template.weights] * count
+        if turn == 0:
+            datasets, given = [data, *datasets], [weights, *given]
+        some, fits = _ratios(small, large, datasets, given, begun.params, fitted, restarts, stop)
+        if turn == 0:
+            own = jax.tree.map(lambda leaf: leaf[0], fits)
+            statistic, some = float(some[0]), some[1:]
+        if not np.isfinite(statistic):
+            failed = own[0] if int(own[0].status) not in SOUND else own[1]
+            remarks.append(f"A fit to the data failed ({Status(int(failed.status)).name}): there is no statistic.")
+            break
         found = np.concatenate([found, some])[:draws]
-        reached = np.flatnonzero(found >= statistic[0])
+        reached = np.flatnonzero(found >= statistic)
         if early and len(reached) >= CLEAR and reached[CLEAR - 1] + 1 < draws:
             found = found[: reached[CLEAR - 1]]
             break
     kept = found[np.isfinite(found)]
     if len(kept) < len(found):
         remarks.append(f"{len(found) - len(kept)} of {len(found)} draws had no sound fit and are left out, which may bias p.")
-    p = (1 + int((kept >= statistic[0]).sum())) / (len(kept) + 1) if np.isfinite(statistic[0]) else np.nan
+    p = (1 + int((kept >= statistic).sum())) / (len(kept) + 1) if np.isfinite(statistic) else np.nan
     names = short_name(small), short_name(large)
-    return LikelihoodRatioBootstrap(float(statistic[0]), p, kept, *own, draws, tuple(remarks), names)
+    return LikelihoodRatioBootstrap(statistic, p, kept, *own, draws, tuple(remarks), names)
 
 
 def _ratios(
@@ -126,21 +133,17 @@ def _ratios(
 ) -> tuple[np.ndarray, tuple[Fit, Fit]]:
     """(D,) statistics of data sets, NaN where a fit failed, and both models' fits; the small model begins at `params` too."""
     count, keys = len(datasets), jax.random.split(key, 4)
-    given = None if all(each is None for each in weights) else weights
-    rows = small.prepare_batch(datasets, given)
+    rows = small.prepare_batch(datasets, weights)
     lesser = small.settle(None, rows)
     own = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, 1, *leaf.shape)), params)
     below = _best(lesser, rows, _joined(own, lesser, rows, keys[0], restarts), keys[0], stop)
-    rows = large.prepare_batch(datasets, given)
+    rows = large.prepare_batch(datasets, weights)
     greater = large.settle(None, rows)
     split = _split(lesser, below.params, greater, rows, keys[1])
     above = _best(greater, rows, _joined(split, greater, rows, keys[2], restarts), keys[2], stop)
     gain = np.asarray(above.log_likelihood, np.float64) - np.asarray(below.log_likelihood, np.float64)
-    sound = np.isin(np.asarray(above.status), _SOUND) & np.isin(np.asarray(below.status), _SOUND)
+    sound = np.isin(np.asarray(above.status), SOUND) & np.isin(np.asarray(below.status), SOUND)
     return np.where(sound, np.maximum(2 * gain, 0), np.nan), (below, above)
-
-
-_SOUND = (Status.CONVERGED, Status.MAX_STEPS)
 
 
 def _joined(given: Any, model: Any, rows: Rows, key: jax.Array, restarts: int) -> Any:

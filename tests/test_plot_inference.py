@@ -215,7 +215,7 @@ def influence(distance, labels=None):
     )
 
 
-@pytest.mark.parametrize("n", [1, 2, 9, 40, 700])
+@pytest.mark.parametrize("n", [11, 40, 700])
 def test_influence_names_the_largest(n):
     distance = np.random.default_rng(n).exponential(size=n)
     distance[n // 2 : n // 2 + 4] += 5  # neighbours, whose names would cover each other
@@ -233,7 +233,11 @@ def test_influence_names_the_largest(n):
 def test_influence_of_groups():
     ax = plot.plot_influence(influence([0.1, 0.4, 0.2], ["$site$ one", "a very long name of the second site", "c"]), count=2)
     render(ax.figure)
-    assert [text.get_text() for text in ax.texts] == ["a very long name …", "c"]
+    assert texts(ax.xaxis) == [r"\$site\$ one", "a very long name …", "c"]
+    raised = [line.get_xdata() for line in ax.lines if line.get_color() == COLOURS[1]]
+    assert [list(x) for x in raised] == [[1, 2]]
+    render(plot.plot_influence(influence([0.3])).figure)
+    render(plot.plot_influence(influence(np.arange(9) / 10, [f"the {i}th of the many sites" for i in range(9)])).figure)
 
 
 def test_influence_of_many_rows_draws_the_largest():
@@ -292,7 +296,7 @@ def test_unknown_rate():
 
 def test_pictures_of_a_fit():
     """All of them from what the library returns, for a Poisson mean whose error, profile and distances are known."""
-    y = np.array([[2.0], [4.0], [1.0], [7.0], [3.0], [1.0]])
+    y = np.array([[2.0], [4.0], [1.0], [7.0], *[[3.0]] * 8])
     model = Single(Poisson())
     fit = jaxem.fit(model, y)
     mean, n = y.mean(), len(y)

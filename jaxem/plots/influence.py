@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, GREY, SHOWN, axes_or_new, legend_below
+from jaxem.canvas import COLOURS, GREY, LABEL_INCHES, SHOWN, axes_or_new, legend_below
 from jaxem.inference.influence import Influence
+from jaxem.plots.profiles import name_across
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 5
+GROUPS = 10  # up to so many all have a label on the axis
 LINE = 0.055  # height of a name, in heights of the picture
 LETTER = 0.019  # width of a letter, in widths
 
 
 def plot_influence(found: Influence, ax: Axes | None = None, *, count: int = NAMED) -> Axes:
-    """Cook's distance of each row, sequence or group, in the order of the data; the `count` largest carry their labels.
+    """Cook's distance of each row, sequence or group, in the order of the data; the `count` largest stand out, with their labels;
+    up to ten all have them on the axis.
 
     Distances sum to about 1 where weights are 1, so that the mean, a dashed line, is about 1 / n. Beyond 5,000 rows only the
     largest 5,000 are drawn.
@@ -40,16 +43,17 @@ def plot_influence(found: Influence, ax: Axes | None = None, *, count: int = NAM
     ax.axhline(mean, color=GREY, ls="--", lw=1, label=f"mean {mean:.3g}")
     top = max(float(np.nanmax(distance)), 1e-12)
     edge = 0.03 * max(len(distance) - 1, 1) + 0.5
-    ax.set(xlim=(-edge, len(distance) - 1 + edge), ylim=(0, 1.35 * top if len(named) else 1.05 * top))
-    _name(ax, named, distance, [str(label) for label in found.labels[named]])
-    if len(distance) <= 10:
-        ax.set_xticks(range(len(distance)), [_cut(str(label)) for label in found.labels])
+    ax.set(xlim=(-edge, len(distance) - 1 + edge), ylim=(0, 1.35 * top if len(named) and len(distance) > GROUPS else 1.08 * top))
+    deep = 0.0
+    if len(distance) <= GROUPS:
+        deep = name_across(ax, [_cut(str(label)) for label in found.labels])
     else:
+        _name(ax, named, distance, [str(label) for label in found.labels[named]])
         ax.locator_params(axis="x", integer=True)
     left = len(distance) - len(drawn)
     title = "Influence" if not left else f"Influence: {left} smaller ones not drawn"
     ax.set(xlabel="row, sequence or group", ylabel="Cook's distance", title=title)
-    return legend_below(ax)
+    return legend_below(ax, LABEL_INCHES + deep)
 
 
 def _name(ax: Axes, rows: np.ndarray, distance: np.ndarray, labels: list[str]) -> None:

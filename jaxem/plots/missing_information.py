@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NUMBERED = 12  # bars that carry their value
+BEHIND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 LEGEND = 60  # characters of a line of the legend
 
 
@@ -39,7 +40,8 @@ def plot_missing_information(found: Rate, ax: Axes | None = None) -> Axes:
     ax.axhline(1, color=GREY, ls="--", lw=1)
     if len(fractions) <= NUMBERED:
         for x, value in zip(place, fractions, strict=True):
-            ax.text(float(x), max(value, 0) + 0.012, f"{value + 0.0:.3f}", ha="center", va="bottom", fontsize="small")
+            told = f"{round(value, 3) + 0.0:.3f}"
+            ax.text(float(x), max(value, 0) + 0.012, told, ha="center", va="bottom", fontsize="small", bbox=BEHIND)
     low, high = min(float(fractions.min()), 0.0), max(float(fractions.max()), 1.0)
     ax.set(xlim=(0.3, max(len(fractions), 3) + 0.7), ylim=(1.05 * low, high + 0.1))
     ax.locator_params(axis="x", integer=True, nbins=8)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, GREY, axes_or_new, legend_below, name_ticks, short
+from jaxem.canvas import COLOURS, GREY, TICKS, axes_or_new, legend_below, name_ticks, short
 from jaxem.missing.overimputation import Overimputation
 from jaxem.missing.patterns import Missingness, missingness
 from jaxem.missing.sensitivity import DeltaSensitivity
@@ -35,19 +35,22 @@ def plot_patterns(data: Any, ax: Axes | None = None) -> Axes:
         for line in np.arange(1, image.shape[1]) - 0.5:
             ax.axvline(line, color="white", lw=1)
     n = int(found.counts.sum())
-    names = short(found.columns)
-    name_ticks(ax.xaxis, [f"{name}\n{share:.0%}" if share else name for name, share in zip(names, found.missing / n, strict=True)])
-    if max(map(len, names)) * len(names) > 40:
+    names, shares = short(found.columns), found.missing / n
+    upright = max(map(len, names)) * min(len(names), TICKS) > 40
+    gap = " " if upright else "\n"
+    told = [f"{name}{gap}{share:.0%}" if share else name for name, share in zip(names, shares, strict=True)]
+    name_ticks(ax.xaxis, told)
+    if upright:
         ax.tick_params(axis="x", labelrotation=90)
     name_ticks(ax.yaxis, [str(count) for count in found.counts[:shown]])
     left = len(found.counts) - shown
-    rest = f", {left} more patterns of {int(found.counts[shown:].sum())} rows not drawn" if left else ""
+    rest = f"\n{left} more patterns of {int(found.counts[shown:].sum())} rows not drawn" if left else ""
     complete = int(found.counts[found.observed.all(axis=1)].sum())
     ax.set(ylabel="rows", title=f"Missing cells: {complete} of {n} rows complete{rest}")
     ax.scatter([], [], marker="s", s=60, color="#d9d9d9", label="observed")
     ax.scatter([], [], marker="s", s=60, color=COLOURS[1], label="missing")
-    lines = 0.95 if ax.xaxis.get_tick_params().get("labelrotation") else 0.55
-    return legend_below(ax, lines)
+    # tick labels are 0.09 inches a letter, or two lines high
+    return legend_below(ax, 0.15 + 0.09 * max(map(len, told)) if upright else 0.55)
 
 
 def plot_overimputed(found: Overimputation, ax: Axes | None = None, *, column: Any = None) -> Axes:

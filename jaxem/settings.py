@@ -42,7 +42,8 @@ def short_name(thing: Any) -> str:
     family = getattr(thing, "family", None)
     parts = [] if family is None or getattr(thing, "names_itself", False) else [short_name(family)]
     parts += [short_name(part) for part in inner_families(thing).values()]
-    usual = {} if family is None else {field.name: field.default for field in dataclasses.fields(thing)}
+    model = family is not None and dataclasses.is_dataclass(thing)
+    usual = {field.name: field.default for field in dataclasses.fields(thing)} if model else {}
     for name, value in settings_of(thing).items():
         if name in usual and value == usual[name]:
             continue

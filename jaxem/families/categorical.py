@@ -44,6 +44,7 @@ class Categorical(ExponentialFamily):
     n_categories: int | tuple[int, ...] | None = None
 
     prior_type = DirichletPrior
+    discrete = True
 
     def __post_init__(self):
         if self.n_categories is None or isinstance(self.n_categories, int):

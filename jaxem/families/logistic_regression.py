@@ -43,6 +43,7 @@ class LogisticRegression(PredictorFamily):
     centred = False
     escape = "a hyperplane separates the responses 0 and 1, wholly or in part, and the maximum is at infinity; give a NormalPrior"
     prior_type = NormalPrior
+    discrete = True
 
     @property
     def domains(self) -> LogisticRegressionParams:

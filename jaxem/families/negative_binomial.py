@@ -60,6 +60,7 @@ class NegativeBinomial(ExponentialFamily):
     """
 
     closed = False
+    discrete = True
 
     @property
     def domains(self) -> NegativeBinomialParams:

@@ -53,6 +53,7 @@ class PoissonRegression(PredictorFamily):
     centred = False
     escape = "all counts beyond some value of the covariates are 0, and the maximum is at infinity; give a NormalPrior"
     prior_type = NormalPrior
+    discrete = True
 
     @property
     def domains(self) -> PoissonRegressionParams:

@@ -93,6 +93,10 @@ class Product(Family):
         return all(family.closed for family in self.families.values())
 
     @property
+    def discrete(self) -> bool:  # type: ignore[override]
+        return all(family.discrete for family in self.families.values())
+
+    @property
     def observed_blocks(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(f"{name}.{block}" for name, family in self.families.items() for block in family.observed_blocks)
 

@@ -149,14 +149,14 @@ def _check_alike(names: list[str], models: tuple[Any, ...], prepared: list[Rows]
 
     def kind(model: Any, rows: Rows) -> tuple[Any, ...]:
         family = getattr(model, "family", None)
-        counts = "probabilities of counts or categories" if getattr(family, "discrete", False) else "densities of real numbers"
+        counts = ("probabilities of counts or categories", "densities of real numbers")[not getattr(family, "discrete", False)]
         n, unit = units_of(rows, np.asarray(rows.weights, np.float64))
-        return counts, f"{n:g} {unit}s" if unit != "step" else f"{n:g} rows", f"{rows.d} columns"
+        return None if family is None else counts, f"{n:g} {unit}s" if unit != "step" else f"{n:g} rows", f"{rows.d} columns"
 
     first = kind(models[0], prepared[0])
     for name, model, rows in zip(names, models, prepared, strict=True):
         for here, there in zip(first, kind(model, rows), strict=True):
-            if here != there:
+            if here != there and None not in (here, there):
                 both = f"{names[0]} is about {here}, {name} about {there}"
                 raise ValueError(f"models: are of different kinds of data: {both}; their likelihoods cannot be compared.")
 

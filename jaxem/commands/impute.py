@@ -104,7 +104,7 @@ def _stacked(options: argparse.Namespace, case: Case, view: View, copies: list[V
     import pyarrow
 
     whole_table = pyarrow.concat_tables([table.table for table in tables])
-    numbers = pyarrow.array(np.repeat(np.arange(1, len(tables) + 1), case.table.table.num_rows))
+    numbers = pyarrow.array(np.repeat(np.arange(1, len(tables) + 1), view.n))
     return ArrowTable(whole_table.add_column(0, NUMBER, numbers))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.checks_regression import check_regression
+from jaxem.checks_selection import one_sided, read_selection, what_is
 from jaxem.data import Rows, Table
 from jaxem.domains import Positive, Real, SignedUnit
 from jaxem.families.linear_regression import LinearRegression
@@ -126,8 +127,8 @@ class SelectedRegression(Family):
     def read(self, data: Any, weights: Any = None, missing: bool | None = None) -> Table:
         del missing  # a form with holes is the only one
         if not isinstance(data, Regression) or data.gate is None:
-            raise TypeError(f"y: found {_found(data)}; SelectedRegression takes Regression(y, x, gate=z), z of the selection.")
-        response, chosen, name = _chosen(data.y)
+            raise TypeError(f"y: found {what_is(data)}; SelectedRegression takes Regression(y, x, gate=z), z of the selection.")
+        response, chosen, name = read_selection(data.y)
         checked = check_regression(Regression(response, data.x, data.intercept, data.offset), type(self).__name__)
         gate, gates = check_matrix(data.gate, "gate")
         n = len(checked.y)
@@ -144,18 +145,19 @@ class SelectedRegression(Family):
         flaw = None
         if traced:
             mass = check_weights(weights, n, dtype)
-            some = jax.lax.stop_gradient(jnp.where(present, mass, 0))
+            some: Any = jax.lax.stop_gradient(jnp.where(present, mass, 0))
             x, *of_x = whiten_traced(checked.x, some, checked.intercept)
             z, *of_z = whiten_traced(gate, mass, True)
         else:
             some = _concrete(weights, present)
             x, *of_x, flaw = whiten(checked.x, some, checked.intercept, checked.names)
             z, *of_z, other = whiten(gate, _concrete(weights, known), True, gates)
-            flaw = flaw or (other and f"gate{other[1:]}") or _one_sided(chosen, known)
+            flaw = flaw or (other and f"gate{other[1:]}") or one_sided(chosen, known)
         y = y if checked.offset is None else numpy.where(present, y - checked.offset, 0)
         centre = jax.lax.stop_gradient((y * some).sum() / some.sum()) if traced else (y * some).sum() / some.sum()
         centre = centre if checked.intercept else 0 * centre
-        designs = [Design(*(numpy.asarray(part, dtype) for part in (*own, at))) for own, at in ((of_x, centre), (of_z, 0 * centre))]
+        both = ((of_x, centre), (of_z, 0 * centre))
+        designs: Any = [Design(*(numpy.asarray(part, dtype) for part in (*own, at))) for own, at in both]
         sign = numpy.where(known, 2 * numpy.where(known, chosen, 0) - 1, 0)
         cells = Cells(
             numpy.asarray(x, dtype), numpy.asarray(z, dtype),
@@ -284,9 +286,9 @@ class SelectedRegression(Family):
         def kept(where: jax.Array, fresh: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(where.reshape(-1, *(1,) * (fresh.ndim - 1)), fresh, old)
 
-        response = [kept(rows, fresh, old) for fresh, old in zip(new[:4], params[:4], strict=True)]
+        response: Any = [kept(rows, fresh, old) for fresh, old in zip(new[:4], params[:4], strict=True)]
         chosen = SelectionParams(*(kept(any_row, *pair) for pair in zip(new.selection, params.selection, strict=True)))
-        return SelectedRegressionParams(*response, chosen)
+        return params._replace(**dict(zip(params._fields, response, strict=False)), selection=chosen)
 
     def expected_log_prob(self, params: SelectedRegressionParams, statistics: SelectionStatistics) -> jax.Array:
         _, (weight, seen, unseen) = self._about_params(params, statistics)
@@ -354,9 +356,9 @@ class SelectedRegression(Family):
     def init(self, rows: Rows, r: jax.Array) -> SelectedRegressionParams:
         """Least squares of the responses that are there, a probit of the selection linear in z, and no correlation."""
         cells: Cells = rows.pilot_cells
-        plain, _ = rows.size  # type: ignore[misc]
+        size: Any = rows.size
         whole = PlainCells(cells.x, cells.response, None, None)
-        inner = dataclasses.replace(rows, size=plain, pilot_cells=whole, origin=rows.origin.x)
+        inner = dataclasses.replace(rows, size=size[0], pilot_cells=whole, origin=rows.origin.x)
         first = LinearRegression().init(inner, r * cells.present)
         weights = r.sum(1) * jnp.abs(cells.sign[:, 0])
         weights = weights / jnp.where(weights.sum() > 0, weights.sum(), 1)
@@ -368,7 +370,10 @@ class SelectedRegression(Family):
         gamma = jnp.concatenate([jnp.clip(slopes, -2, 2), level[None]])
         k = r.shape[1]
         found = LinearRegression().given(jnp.broadcast_to(gamma, (k, len(gamma))), rows.origin.z, True)
-        return SelectedRegressionParams(*first, jnp.zeros(k, rows.dtype), SelectionParams(*found))
+        inside = SelectionParams(*found)
+        return SelectedRegressionParams(
+            first.coefficients, first.intercept, first.variance, jnp.zeros(k, rows.dtype), inside
+        )  # fmt: skip
 
 
 jax.tree_util.register_dataclass(SelectedRegression, data_fields=("frame",), meta_fields=())
@@ -384,37 +389,3 @@ def _about(statistics: SelectionStatistics, beta: jax.Array, gamma: jax.Array) -
     rest = jnp.broadcast_to(jnp.eye(g + 1, dtype=seen.dtype), (k, g + 1, g + 1)).at[:, -1, :-1].set(-gamma)
     moved = [selection.moved(seen, change), selection.moved(unseen, rest)]
     return SelectionStatistics(weight, *(0.5 * (gram + transpose(gram)) for gram in moved))
-
-
-def _found(data: Any) -> str:
-    return "Regression without gate" if isinstance(data, Regression) else type(data).__name__
-
-
-def _chosen(y: Any) -> tuple[Any, Any, str | None]:
-    """Responses (n,), NaN where there are none, whether selected (n,) 1, 0 or NaN, and the response's name."""
-    array, names = check_matrix(y, "y")
-    name = names[0] if names else (None if getattr(y, "name", None) is None or is_traced(y) else str(y.name))
-    if array.shape[1] == 1:
-        response = array[:, 0]
-        return response, (jnp if is_traced(array) else np).where(response == response, 1.0, 0.0).astype(array.dtype), name
-    if array.shape[1] != 2:
-        raise ValueError(f"y: found {array.shape[1]} columns; give the response, or the response and whether it was selected.")
-    response, chosen = array[:, 0], array[:, 1]
-    if not is_traced(array):
-        if not np.isin(chosen[~np.isnan(chosen)], (0, 1)).all():
-            raise ValueError("y: the second column says whether a row was selected; give 1, 0, or NaN where that is not known.")
-        bad = ~np.isnan(response) & (chosen == 0)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise ValueError(f"y: row {row} was not selected and has the response {response[row]:g}; set it to NaN.")
-        chosen = np.where(~np.isnan(response), 1.0, chosen).astype(array.dtype)
-    return response, chosen, name
-
-
-def _one_sided(chosen: np.ndarray, known: np.ndarray) -> str | None:
-    """What is wrong where selection does not vary."""
-    told = chosen[known]
-    if len(told) and (told == told[0]).all():
-        which = "every row was selected" if told[0] else "no row was selected"
-        return f"y: {which}, so that nothing tells of the selection; take LinearRegression."
-    return None

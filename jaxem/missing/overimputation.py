@@ -117,8 +117,9 @@ def overimpute(
             parts.append([place, np.full(len(place), j), view.y[place, j], cells.mean(axis=0), *ends, besides])
     if not parts:
         raise TypeError("data: every column holds labels, which have no intervals.")
-    joined = [np.concatenate(leaf) for leaf in zip(*parts, strict=True)]
-    return Overimputation(view.columns, *joined, float(level), draws, remarks)  # type: ignore[arg-type]
+    names = ("row", "column", "observed", "mean", "lower", "upper", "missing")
+    joined = {name: np.concatenate(leaf) for name, leaf in zip(names, zip(*parts, strict=True), strict=True)}
+    return Overimputation(columns=view.columns, **joined, level=float(level), draws=draws, remarks=remarks)
 
 
 def _folds(rows: Any, seen: np.ndarray) -> list[np.ndarray]:

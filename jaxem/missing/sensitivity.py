@@ -109,17 +109,20 @@ def delta_sensitivity(
         return pool(*_estimates(estimate, [fill(data, view, values) for values in shifted]), dof=dof, level=level)
 
     pooled = [at(float(delta)) for delta in shifts]
-    columns = [np.array([float(getattr(each, name)[0]) for each in pooled])
-               for name in ("estimate", "standard_error", "lower", "upper")]  # fmt: skip
+    values = {
+        name: np.array([float(getattr(each, name)[0]) for each in pooled])
+        for name in ("estimate", "standard_error", "lower", "upper")
+    }
     tipping = []
-    for end in (2, 3):
-        for i in np.flatnonzero((columns[end][:-1] > null) != (columns[end][1:] > null)):
-            name = ("lower", "upper")[end - 2]
-            tipping.append(_cross(lambda d, name=name: float(getattr(at(d), name)[0]) - null, shifts[i], shifts[i + 1]))
+    for name in ("lower", "upper"):
+        above = values[name] > null
+        for i in np.flatnonzero(above[:-1] != above[1:]):
+            tipping.append(_cross(lambda d: float(getattr(at(d), name)[0]) - null, shifts[i], shifts[i + 1]))  # noqa: B023
     p = np.array([float(each.p_value(null)[0]) for each in pooled])
     missing = np.array([float(each.missing_information[0]) for each in pooled])
     return DeltaSensitivity(
-        view.columns[j], shifts, *columns, p, missing, tuple(sorted(tipping)), float(null), float(level), len(found)
+        column=view.columns[j], deltas=shifts, **values, p=p, missing_information=missing, tipping=tuple(sorted(tipping)),
+        null=float(null), level=float(level), draws=len(found),
     )  # fmt: skip
 
 

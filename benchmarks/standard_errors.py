@@ -119,13 +119,13 @@ def matrices(report: common.Report, n: int, d: int, k: int, methods: list[str], 
         "method", "s", "E-steps by the clock", "E-steps by processor time", "temporary MiB", "planned MiB with data",
         "peak MiB of the process", "compile s",
     ]  # fmt: skip
-    size = base["size"]
-    report.table(f"Information, n = {n}, d = {d}, K = {k}: {size} params, so that P + 5 = {size + 5} E-steps are asked", columns, lines)
+    asked = f"{base['size']} params, so that P + 5 = {base['size'] + 5} E-steps are asked"
+    report.table(f"Information, n = {n}, d = {d}, K = {k}: {asked}", columns, lines)
 
 
 def bootstrap(report: common.Report, draws: int, looped: int) -> None:
     """Refits of the mini-project in lanes, beside loops of `fit` with the same start and stop."""
-    y = np.genfromtxt(MINI_PROJECT, delimiter=",", skip_header=1)[:, :2]
+    y = np.genfromtxt(MINI_PROJECT, delimiter=",", skip_header=1)[:, 2:4]  # with holes
     model = common.gaussian_mixture(3)
     rows = jaxem.prepare(model, y)
     fitted = jaxem.fit(model, rows, key=0, restarts=10)

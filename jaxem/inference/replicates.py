@@ -38,8 +38,9 @@ class Template:
     @property
     def weights(self) -> np.ndarray:
         """Of the rows or sequences of a `replicate`, 0 for the anchors, which only say which categories there are."""
-        units, anchors = (self.n, _count(self.anchors)) if self.lengths is None else (len(self.lengths), len(self.anchor_lengths))
-        return np.concatenate([np.ones(units), np.zeros(anchors)])
+        if self.lengths is None or self.anchor_lengths is None:
+            return np.concatenate([np.ones(self.n), np.zeros(_count(self.anchors))])
+        return np.concatenate([np.ones(len(self.lengths)), np.zeros(len(self.anchor_lengths))])
 
 
 def template_of(data: Any, rows: Rows, units: np.ndarray) -> Template:
@@ -190,12 +191,13 @@ def _in_form(drawn: Any, given: Any, rng: np.random.Generator) -> list[Any]:
         return [dict(zip(parts, own, strict=True)) for own in zip(*parts.values(), strict=True)]
     if isinstance(given, Interval):
         lower = np.asarray(given.lower)
-        found = record(np.asarray(drawn).reshape(-1, *lower.shape), given, rng)
-        return [Interval(low, up, given.entry) for low, up in zip(found.lower, found.upper, strict=True)]
+        cut = record(np.asarray(drawn).reshape(-1, *lower.shape), given, rng)
+        return [Interval(low, up, given.entry) for low, up in zip(cut.lower, cut.upper, strict=True)]
     if hasattr(given, "columns") or hasattr(given, "cat") or np.asarray(given).dtype.kind in "OUS":
         return _as_categories(drawn, given)
     leaves, structure = jax.tree.flatten(given)
-    if jax.tree.structure(drawn) != structure:
+    found: Any = jax.tree.structure(drawn)
+    if found != structure:
         raise TypeError(f"data: found {type(given).__name__} where the model draws {type(drawn).__name__}. {OTHERWISE}")
     holes = [_punched(np.asarray(values), np.asarray(leaf)) for values, leaf in zip(jax.tree.leaves(drawn), leaves, strict=True)]
     return [jax.tree.unflatten(structure, list(own)) for own in zip(*holes, strict=True)]

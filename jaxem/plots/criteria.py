@@ -22,7 +22,7 @@ def plot_criteria(selection: Selection, ax: Axes | None = None, criterion: str |
 
     Models of one kind differ in that number alone. The model that the criterion chooses is ringed and named in the title. A
     model without a criterion leaves a gap in its line, with a cross at the lower edge. Where every model has the same number of
-    components, they stand side by side under their names.
+    components, they stand one below another by their names.
 
     Args:
         selection: what `jaxem.select` returned.
@@ -46,39 +46,45 @@ def plot_criteria(selection: Selection, ax: Axes | None = None, criterion: str |
     if known.any():
         signed = np.where(known, values if criterion in LOWER else -values, np.inf)
         best = int(signed.argmin())
-    if len(set(sizes.tolist())) == 1:
+    ax.margins(0.1)
+    level = len(set(sizes.tolist())) == 1
+    if level:
         at = np.arange(len(values))
-        ax.plot(at[known], values[known], "o", color=COLOURS[0])
-        name_ticks(ax.xaxis, short([row.model for row in selection.table]))
-        ax.tick_params(axis="x", rotation=30 if len(values) <= 4 else 90)
-        ax.set_xlim(-0.5, len(values) - 0.5)
-        legend = False
+        ax.plot(values[known], at[known], "o", color=COLOURS[0])
+        name_ticks(ax.yaxis, short([kind for kind, places in _kinds(selection).items() for _ in places]))
+        ax.set(ylim=(len(values) - 0.5, -0.5), xlabel=better)
     else:
         at = sizes
         for number, (kind, places) in enumerate(_kinds(selection).items()):
             _draw_kind(ax, number, kind, sizes[places], values[places])
-        ax.set_xlabel("components" if hasattr(selection.models[0], "n_components") else "states")
         low, high = int(sizes.min()), int(sizes.max())
-        every = -(-(high - low + 1) // 16)
-        ax.set_xticks(range(low, high + 1, every))
-        ax.set_xlim(low - 0.4, high + 0.4)
-    ax.set_ylabel(better)
+        ax.set_xticks(range(low, high + 1, -(-(high - low + 1) // 16)))
+        ax.set(xlim=(low - 0.4, high + 0.4), xlabel=_what(selection), ylabel=better)
     if (~known).any():
-        ax.plot(at[~known], np.zeros((~known).sum()), "x", color=GREY, transform=ax.get_xaxis_transform(), clip_on=False,
-                label="no criterion: the fit failed" if legend else None)  # fmt: skip
+        edge = np.zeros((~known).sum())
+        across = ax.get_yaxis_transform() if level else ax.get_xaxis_transform()
+        place = (edge, at[~known]) if level else (at[~known], edge)
+        ax.plot(*place, "x", color=GREY, transform=across, clip_on=False, label="failed")
     if best is None:
         ax.text(0.5, 0.5, f"no model has a finite {criterion}", ha="center", transform=ax.transAxes, color=GREY)
         return ax
     ring: dict[str, Any] = {"markersize": 15, "markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 1.8}
-    ax.plot(at[best], values[best], "o", zorder=4, **ring)
+    ax.plot(*((values[best], at[best]) if level else (at[best], values[best])), "o", zorder=4, **ring)
     ax.set_title(f"chosen: {selection.table[best].model}".replace("$", r"\$"), fontsize="medium")
-    return legend_below(ax) if legend else ax
+    return legend_below(ax) if legend and ax.get_legend_handles_labels()[1] else ax
+
+
+def _what(selection: Selection) -> str:
+    """What the models have several of."""
+    counted = {hasattr(model, "n_components") for model in selection.models}
+    return {(True,): "components", (False,): "states"}.get(tuple(counted), "components or states")
 
 
 def _draw_kind(ax: Axes, number: int, kind: str, sizes: np.ndarray, values: np.ndarray) -> None:
     order = np.argsort(sizes, kind="stable")
     ax.plot(sizes[order], values[order], color=COLOURS[number % len(COLOURS)], ls=LINES[number // len(COLOURS) % len(LINES)],
-            marker=MARKERS[number % len(MARKERS)], markersize=5, lw=1.3, label=kind)  # fmt: skip
+            marker=MARKERS[number % len(MARKERS)], markersize=5, lw=1.3,
+            label=kind.replace("$", r"\$"))  # fmt: skip
 
 
 def _kinds(selection: Selection) -> dict[str, np.ndarray]:
@@ -92,7 +98,7 @@ def _kinds(selection: Selection) -> dict[str, np.ndarray]:
         kind = name.replace(f", {model.n_states})", ")").replace(f"({model.n_states})", "")
         found.setdefault(kind, []).append(place)
     plain = _common(list(found))
-    return {plain.get(kind, kind).replace("$", r"\$"): np.array(places) for kind, places in found.items()}
+    return {plain.get(kind, kind): np.array(places) for kind, places in found.items()}
 
 
 def _common(kinds: list[str]) -> dict[str, str]:

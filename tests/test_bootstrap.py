@@ -147,6 +147,7 @@ def test_refits_have_the_labels_of_the_fit():
     assert (np.sign(straight[0][:, 2]) == np.sign(point.cells.values[2])).all()
 
 
+@pytest.mark.slow
 def test_weighted_fits_are_fits():
     model, y = two_components()
     y = np.where(np.random.default_rng(5).random(y.shape) < 0.2, np.nan, y)
@@ -161,6 +162,7 @@ def test_weighted_fits_are_fits():
         fit_weighted(model, rows, np.ones(200), start)
 
 
+@pytest.mark.slow
 def test_failed_refits_are_counted():
     """A component of two points collapses in the samples that draw only one of them."""
     rng = np.random.default_rng(3)
@@ -188,6 +190,7 @@ def chain(count=12, steps=9):
     return HiddenMarkov(Gaussian("diagonal"), 2), Sequences(y, lengths)
 
 
+@pytest.mark.slow
 def test_sequences_are_drawn_whole():
     model, data = chain()
     fitted = fit(model, data, key=0, stop=Stop(max_steps=20))
@@ -203,6 +206,7 @@ def test_sequences_are_drawn_whole():
         assert np.isclose(alone.log_likelihood, found.log_likelihood[i], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lengths_and_holes_of_sequences_are_kept():
     model, data = chain()
     fitted = fit(model, data, key=0, stop=Stop(max_steps=20))
@@ -218,6 +222,7 @@ def test_lengths_and_holes_of_sequences_are_kept():
     assert not np.isin(drawn.y[: len(rows)], data.y).any()
 
 
+@pytest.mark.slow
 def test_one_sequence_says_what_to_use():
     model, data = chain()
     fitted = fit(model, data, key=0, stop=Stop(max_steps=20))
@@ -299,6 +304,7 @@ def test_rows_that_enter_late():
 # categories, covariates
 
 
+@pytest.mark.slow
 def test_rare_categories_stay():
     letters = np.array([["a"], ["b"]] * 20 + [["c"]])
     model = Single(Categorical())

@@ -24,6 +24,7 @@ from jaxem.models.mixture import Mixture, MixtureParams, softmax
 from jaxem.restrict import Restrictions
 from jaxem.result import Status, Stop
 from jaxem.run import Run
+from jaxem.shape_domains import Together
 
 MARGIN = 1e-6  # of |objective| + 1 that a move must gain: less is a matter of when the runs ended
 
@@ -238,7 +239,8 @@ def _fit_three(
     begun = start.weights[triple], _of(model, start.components, triple), jnp.zeros((), rows.dtype)
     weights, components, reached = jax.lax.fori_loop(0, steps, step, begun)
     params = _with(model, start, triple, weights, components)
-    if isinstance(model.fixed, Restrictions):
+    coupled = any(isinstance(domain, Together) for domain in jax.tree.leaves(model.family.domains))
+    if coupled or isinstance(model.fixed, Restrictions):  # what the three share with the others has moved for them alone
         params = settle(model.domains, params)
     return params, reached + model.log_prior(params)
 

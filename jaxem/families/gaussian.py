@@ -322,11 +322,10 @@ class Gaussian(Family):
 
     def moments(self, params: GaussianParams) -> tuple[jax.Array, jax.Array]:
         """Means, and covariances (K, d, d) whatever the kind."""
-        n_states, d = params.mean.shape
-        spread = self._spread(params)
+        spread, d = self._spread(params), params.mean.shape[1]
         if self._cellwise:
             spread = spread[:, :, None] * jnp.eye(d, dtype=spread.dtype)
-        return params.mean, jnp.broadcast_to(spread, (n_states, d, d))
+        return params.mean, self._per_state(spread, params)
 
     def decompose(self, params: GaussianParams) -> Decomposition:
         """Volume (K,), shape (K, d) and orientation (K, d, d) of the states' covariances, of whatever kind. Host."""
@@ -367,7 +366,7 @@ class Gaussian(Family):
             scatter = jnp.einsum("nk,nkj->kj", r, deviation * deviation, precision=HIGHEST)
             pooled = scatter.sum(0) / counts.sum(0)
             variance = (scatter + pull * pooled) / (counts + pull)
-            return GaussianParams(mean + rows.origin, self._of_kind(variance, counts))
+            return GaussianParams(mean + rows.origin, self._kind.nearest(variance, counts))
         scatter = jnp.einsum("nk,nki,nkj->kij", r, deviation, deviation, precision=HIGHEST)
         pooled = _over_counts(scatter.sum(0), counts.sum(0))
         pooled = 0.9 * pooled + 0.1 * jnp.diag(jnp.diagonal(pooled))
@@ -375,19 +374,7 @@ class Gaussian(Family):
             return GaussianParams(mean + rows.origin, pooled)
         mass = r.sum(0)[:, None, None]
         own = _over_counts(scatter, jnp.where(counts > 0, counts, 1))
-        return GaussianParams(mean + rows.origin, self._of_kind((mass * own + pull * pooled) / (mass + pull), r.sum(0)))
-
-    def _of_kind(self, spread: jax.Array, counts: jax.Array) -> jax.Array:
-        """The covariance leaf of this kind nearest to covariances (K, d, d) of (K,) rows each, or variances (K, d) of (K, d)."""
-        kind = self._kind
-        if not self._cellwise:
-            return kind.solve(spread * counts[:, None, None], counts, spread) if kind.coupled else spread
-        if kind.one:
-            scatter, mass = kind.pool(spread * counts, counts)
-            return scatter / mass
-        if kind.spherical:
-            return spread.mean(-1)
-        return kind.solve(spread * counts, counts, spread) if kind.coupled else spread
+        return GaussianParams(mean + rows.origin, self._kind.nearest((mass * own + pull * pooled) / (mass + pull), r.sum(0)))
 
 
 jax.tree_util.register_dataclass(Gaussian, data_fields=("frame",), meta_fields=("covariance", "kernel", "censored"))
@@ -411,4 +398,3 @@ def _over_counts(scatter: jax.Array, counts: jax.Array) -> jax.Array:
     """Sums of products of observed deviations over the cells' counts: positive semidefinite whatever is missing."""
     root = jnp.sqrt(counts)
     return scatter / outer(root, root)
-

@@ -87,6 +87,15 @@ class Kind:
         found = jnp.where(mass > 0, scatter / jnp.where(mass > 0, mass, 1), old)
         return found if self.cellwise else 0.5 * (found + transpose(found))
 
+    def nearest(self, spread: jax.Array, counts: jax.Array) -> jax.Array:
+        """The covariance leaf of this kind for covariances (K, d, d) of (K,) rows each, or variances (K, d) of (K, d) cells."""
+        if self.one:
+            scatter, mass = self.pool(spread * counts, counts)  # of variances alone
+            return scatter / mass
+        if self.coupled:
+            return self.solve(spread * (counts if self.cellwise else counts[:, None, None]), counts, spread)
+        return spread.mean(-1) if self.spherical else spread
+
     def shares(self, n_states: int, d: int) -> int:
         """How many factors |S|^(1/2) of means one covariance stands for."""
         return (n_states if self.one else 1) * (d if self.spherical else 1)

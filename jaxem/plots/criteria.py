@@ -76,8 +76,8 @@ def plot_criteria(selection: Selection, ax: Axes | None = None, criterion: str |
 
 def _what(selection: Selection) -> str:
     """What the models have several of."""
-    counted = {hasattr(model, "n_components") for model in selection.models}
-    return {(True,): "components", (False,): "states"}.get(tuple(counted), "components or states")
+    words = {"components" if hasattr(model, "n_components") else "states" for model in selection.models}
+    return " or ".join(sorted(words))
 
 
 def _draw_kind(ax: Axes, number: int, kind: str, sizes: np.ndarray, values: np.ndarray) -> None:

@@ -31,8 +31,8 @@ def check_nested(small: Any, large: Any) -> None:
     counts = [field.name for field in dataclasses.fields(small) if field.name in ("n_components", "n_states")]
     if not counts:
         raise TypeError(f"small: the states of {type(small).__name__} cannot be split; give mixtures or hidden Markov models.")
-    alike = dataclasses.replace(small, **{counts[0]: large.n_states})
-    if isinstance(getattr(small, "fixed", None), Restrictions) or jax.tree.structure(alike) != jax.tree.structure(large):
+    alike: Any = jax.tree.structure(dataclasses.replace(small, **{counts[0]: large.n_states}))
+    if isinstance(getattr(small, "fixed", None), Restrictions) or alike != jax.tree.structure(large):
         raise ValueError("large: differs from small in more than the number of states; give the same family and settings.")
 
 

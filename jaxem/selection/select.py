@@ -113,8 +113,8 @@ def _try(
     uncertain = state_entropy(model, found.params, rows) if sound else np.nan
     of = float(np.asarray(rows.weights, np.float64).sum())  # states, one a row or step
     r2 = share_known(uncertain, model.n_states, of)
-    told: tuple[float, ...] = (measured.aic, measured.aicc, measured.bic, measured.sabic, measured.caic, measured.icl(uncertain), r2)
-    told = told if sound else (np.nan,) * len(told)
+    told = [measured.aic, measured.aicc, measured.bic, measured.sabic, measured.caic, measured.icl(uncertain), r2]
+    told = told if sound else [np.nan] * len(told)
     at_best, seconds = int(reached_best(found).sum()), time.perf_counter() - begun
     status = Status(int(found.status)).name
     return Candidate(name, float(found.log_likelihood), measured.n_parameters, *told, held, status, at_best, seconds), found

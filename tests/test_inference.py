@@ -12,7 +12,21 @@ from scipy import optimize, stats
 from test_oracles import case
 
 import jaxem
-from jaxem import Fit, Gaussian, Mixture, MixtureParams, Poisson, PoissonParams, Single, Status, Stop
+from jaxem import (
+    CensoredRegression,
+    CensoredRegressionParams,
+    Fit,
+    Gaussian,
+    Interval,
+    Mixture,
+    MixtureParams,
+    Poisson,
+    PoissonParams,
+    Regression,
+    Single,
+    Status,
+    Stop,
+)
 from jaxem.inference import information
 from jaxem.inference.chi_square import chi_square_tail
 
@@ -110,6 +124,7 @@ def test_certificate_of_restarts_and_edges(fitted):
     assert jaxem.certificate(Single(Poisson()), none, zeros).boundary == ("rate[x0]",)
 
 
+@pytest.mark.slow
 def test_components_that_are_the_same_are_a_flat_ridge(fitted):
     mean = COUNTS.mean()
     params = MixtureParams(jnp.array([0.5, 0.5]), PoissonParams(jnp.array([[mean], [mean]])))
@@ -192,6 +207,7 @@ def test_rate_is_the_derivative_of_the_em_map(polished, monkeypatch):
     assert json.loads(json.dumps(free.to_dict()))["dense"] is False
 
 
+@pytest.mark.slow
 def test_rate_without_missing_information():
     y = rng.normal(size=(30, 2))
     rate = jaxem.convergence_rate(ONE, jaxem.fit(ONE, y).params, y)
@@ -199,6 +215,7 @@ def test_rate_without_missing_information():
     assert "arrives in one step" in str(rate)
 
 
+@pytest.mark.slow
 def test_supplemented_by_steps(polished):
     """The classic DM comes near to the exact one and says by how much it misses; its covariance is not symmetric."""
     start = polished.params._replace(weights=jnp.array([0.6, 0.4]))
@@ -233,6 +250,7 @@ def test_influence_is_the_derivative_by_a_weight(polished):
         np.testing.assert_allclose(found.derivative[row], (moved[0] - moved[1]) / (2 * step), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_influence_by_refits_without_each_row(polished):
     """To first order: the error of leaving out half as much is about a quarter."""
     found = jaxem.influence(TWO, polished.params, COUNTS)
@@ -314,6 +332,7 @@ def test_profile_of_a_poisson_rate():
     assert "95 % profile likelihood interval" in str(found)
 
 
+@pytest.mark.slow
 def test_profile_of_a_probability():
     model, y = Single(jaxem.Bernoulli()), np.array([[1.0]] * 7 + [[0.0]] * 13)
     found = jaxem.profile(model, jaxem.fit(model, y), y, "probability[x0]", points=0)
@@ -350,6 +369,7 @@ def test_profile_of_a_mixture_by_scipy(polished, name):
     assert found.remarks == ()
 
 
+@pytest.mark.slow
 def test_profile_that_does_not_fall_is_open():
     """A second component for one row of 30: without it the log-likelihood falls by less than 1.92, so that its weight may be 0."""
     y = np.append(np.tile([1.0, 2.0, 3.0], 10), 9.0)[:, None]
@@ -471,3 +491,24 @@ def test_early_params_bring_a_remark(fitted):
         jaxem.influence(TWO, early.params, COUNTS)
     assert "no fixed point" in str(jaxem.convergence_rate(TWO, early.params, COUNTS))
     assert "no stationary point" in jaxem.profile(TWO, early, COUNTS, "weights[0]", points=0).remarks[0]
+
+
+# second derivatives far out in the tails
+
+
+@pytest.mark.slow
+def test_second_derivatives_where_a_component_is_impossible():
+    """A Weibull component of scale 1e-3 lies e^1000 away from most rows: it moves nothing, and its 0 times infinity is not NaN."""
+    left = np.array([1.0, 2.0, 3.0, 4.0, 6.0, 7.0])
+    data = Regression(Interval(left, np.array([1.0, 2.0, np.inf, 4.0, 6.5, np.inf])))
+    model = Mixture(CensoredRegression("weibull"), 2)
+    rows, seen = model.prepare(data), []
+    for scale in (1.1e-3, 1e-4):
+        inner = CensoredRegressionParams(jnp.zeros((2, 0)), jnp.array([1.0, -0.2]), jnp.array([0.6, scale]))
+        params = MixtureParams(jnp.array([0.5, 0.5]), inner)
+        u = model.to_unconstrained(params)
+        for method in (information.oakes, information.observed):
+            found = np.asarray(method(model, u, params, rows))
+            assert np.isfinite(found).all()
+            seen.append(found)
+    np.testing.assert_allclose(seen[1:], seen[:1] * 3, rtol=1e-8, atol=1e-10)

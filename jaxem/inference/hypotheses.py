@@ -232,7 +232,8 @@ def _of_names(point: Point, restricted: Any) -> tuple[int, np.ndarray]:
 
 def _of_model(point: Point, null_model: Any) -> tuple[int, np.ndarray]:
     """The same from a model whose params have the same structure: its coordinates are the directions that it leaves free."""
-    if jax.tree.structure(null_model.domains) != jax.tree.structure(point.model.domains):
+    wanted: Any = jax.tree.structure(point.model.domains)
+    if jax.tree.structure(null_model.domains) != wanted:
         raise TypeError("null_model: its params have another structure than model's; give the same model with fixed= or tied=.")
     u = null_model.to_unconstrained(point.params)
     slopes = np.asarray(information.natural(null_model, u, point.params), np.float64)  # (N, P0)

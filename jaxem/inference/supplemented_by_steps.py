@@ -155,6 +155,6 @@ def check_maximises(point: Point) -> None:
     """Raises TypeError where the M-step is not the maximiser, so that the steps' derivative says nothing of the information."""
     if not point.model.closed:
         raise TypeError(
-            f"model: classic supplemented EM needs an M-step that maximises Q; that of {type(point.model).__name__} is a step towards "
-            'the maximum, whose derivative is another. Take standard_errors(..., "supplemented"), which solves for the maximum.'
+            f"model: classic supplemented EM needs an M-step that maximises Q; that of {type(point.model).__name__} is a step "
+            'towards the maximum, whose derivative is another. Take standard_errors(..., "supplemented"), which solves for it.'
         )

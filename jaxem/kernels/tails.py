@@ -208,12 +208,22 @@ def _log_logistic_fail(low: jax.Array, width: jax.Array) -> jax.Array:
 # smallest extreme value: the logarithm of a standard exponential
 
 
+def _exp(z: jax.Array) -> jax.Array:
+    """e^z; from where its square is near overflow its second-order expansion, as large as to make any probability 0.
+
+    An infinite derivative times the 0 of a state that cannot have given a row would be NaN.
+    """
+    limit = 0.4 * float(np.log(float(jnp.finfo(z.dtype).max)))
+    t = jnp.maximum(z - limit, 0)
+    return jnp.exp(jnp.minimum(z, limit)) * (1 + t + 0.5 * t * t)
+
+
 def _log_extreme(z: jax.Array) -> jax.Array:
-    return z - jnp.exp(z)
+    return z - _exp(z)
 
 
 def _log_extreme_above(z: jax.Array) -> jax.Array:
-    return -jnp.exp(z)
+    return -_exp(z)
 
 
 def _log_extreme_below(z: jax.Array) -> jax.Array:

@@ -135,18 +135,6 @@ def em_map(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
 
 
 @jax.jit
-def em_push(model: Any, u: jax.Array, like: Any, rows: Rows, tangent: jax.Array) -> jax.Array:
-    """(P,) derivative of the plain EM map along `tangent` (P,), zeros along coordinates that are infinite."""
-    kept = jnp.isfinite(u)
-    safe = jnp.where(kept, u, 0)
-
-    def step(v: jax.Array) -> jax.Array:
-        return jnp.where(kept, em_map(model, jnp.where(kept, v, u), like, rows), 0)
-
-    return jax.jvp(step, (safe,), (jnp.where(kept, tangent, 0),))[1]
-
-
-@jax.jit
 def crossed(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
     """(P, P) d12 Q: derivative of the gradient of Q at u by the params of the E-step, which at a maximum is missing information.
 

@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 def mixture() -> Case:
     """Two overlapping components in two columns, a fifth of the cells missing at random."""
-    n, weights = 500, np.array([0.4, 0.6])
+    n, weights = 1000, np.array([0.4, 0.6])
     mean = np.array([[0.0, 0.0], [3.0, 1.5]])
     covariance = np.array([[[1.0, 0.4], [0.4, 0.8]], [[0.7, -0.3], [-0.3, 1.2]]])
     roots = np.linalg.cholesky(covariance)
@@ -272,7 +272,9 @@ def draw_picture(outcomes: list[Outcome], count: int) -> None:
         axis.set_title(name, fontsize=10)
         axis.set_xlim(min(92.0, 100 * min(each.coverage.min() for each in own) - 2), 98)
         axis.set_xlabel("coverage of 95 % intervals, %")
-        axis.legend(fontsize=8, loc="lower left")
+        axis.set_ylim(-0.7, len(places) - 0.3)
+    handles = dict(zip(*axes.flat[len(names) - 1].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{count} data sets a model; bars are 1.96 Monte Carlo errors; grey is 93.5 to 96.5 %", fontsize=11)
     figure.savefig(PICTURE, dpi=130)
 
@@ -305,6 +307,10 @@ def main() -> None:
     columns = ["case", "method", "mean", "span over params", "farthest from 95", "within 93.5-96.5", "no interval", "should cover"]
     error = 100 * np.sqrt(0.95 * 0.05 / count)
     report.table(f"Coverage of 95 % intervals in %, {count} data sets; Monte Carlo error {error:.2f}", columns, rows)
+    report.content["coverage"] = [
+        {"case": each.case, "method": each.method, "coverage": dict(zip(each.names, each.coverage.tolist(), strict=True))}
+        for each in outcomes
+    ]
     report.table("Time", ["case", "data sets", "fit_batch s", "information s", "did not converge"], times)
     if not args.only and not args.small:
         draw_picture(outcomes, count)

@@ -48,8 +48,22 @@ def align(params: Any, reference: Any, *, model: Any = None) -> Any:
 
 def order_towards(model: Any, params: Any, reference: Any) -> np.ndarray:
     """(K,) order of the states of `params`, of `model`, that brings them next to those of `reference`, as `align` does."""
-    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
-    return _match(_by_domain(model, pairs), model.n_states)
+    return orders_towards(model, jax.tree.map(lambda leaf: np.asarray(leaf)[None], params), reference)[0]
+
+
+def orders_towards(model: Any, params: Any, reference: Any) -> np.ndarray:
+    """(B, K) the same for params whose leaves have a leading axis B; the order as it is where params are not finite."""
+    count, k = len(jax.tree.leaves(params)[0]), model.n_states
+    order = np.broadcast_to(np.arange(k), (count, k)).copy()
+    if k == 1:
+        return order
+    pairs = list(zip(jax.tree.leaves(params), (np.asarray(leaf)[None] for leaf in jax.tree.leaves(reference)), strict=True))
+    cost = _costs(_by_domain(model, pairs), k)
+    finite = np.isfinite(cost).all((1, 2))
+    settled = (cost.argmin(axis=2) == np.arange(k)).all(axis=1)  # each state is nearest to its own: no order is better
+    for i in np.flatnonzero(finite & ~settled):
+        order[i] = assign(cost[i])
+    return order
 
 
 def _by_domain(model: Any, pairs: list[Any]) -> list[Any]:
@@ -62,15 +76,20 @@ def _by_domain(model: Any, pairs: list[Any]) -> list[Any]:
 
 def _match(pairs: list[Any], n_states: int) -> np.ndarray:
     """Order of the states of the first of each pair that brings them next to the second."""
-    cost = np.zeros((n_states, n_states))
+    return assign(_costs([(np.asarray(ours)[None], np.asarray(theirs)[None]) for ours, theirs in pairs], n_states)[0])
+
+
+def _costs(pairs: list[Any], n_states: int) -> np.ndarray:
+    """(B, K, K) squared distances of each state of the second of pairs (1, K, ...) from those of the first (B, K, ...)."""
+    cost: Any = np.zeros((len(pairs[0][0]) if pairs else 1, n_states, n_states))
     for ours, theirs in pairs:
         if ours.size == 0:  # what a model does without, such as an intercept
             continue
-        a, b = (np.asarray(leaf, np.float64).reshape(n_states, -1) for leaf in (ours, theirs))
-        scale = np.concatenate([a, b]).std(axis=0)
-        scale = np.where(scale > 0, scale, 1)
-        cost += np.square((b[:, None] - a[None]) / scale).mean(axis=-1)
-    return assign(cost)
+        a, b = (np.asarray(leaf, np.float64).reshape(len(leaf), n_states, -1) for leaf in (ours, theirs))
+        scale = np.concatenate([a, np.broadcast_to(b, a.shape)], axis=1).std(axis=1)
+        scale = np.where(scale > 0, scale, 1)[:, None, None]
+        cost = cost + np.square((b[:, :, None] - a[:, None]) / scale).mean(axis=-1)
+    return cost
 
 
 def _by_state(ours: jax.Array, theirs: jax.Array, n_states: int) -> bool:

@@ -227,7 +227,7 @@ def test_one_sequence_says_what_to_use():
     model, data = chain()
     fitted = fit(model, data, key=0, stop=Stop(max_steps=20))
     point = look_at(model, fitted.params, data, np.eye(12)[0])
-    with pytest.raises(ValueError, match=r"only one sequence .* parametric_bootstrap"):
+    with pytest.raises(ValueError, match=r"only one sequence that says something.*parametric_bootstrap"):
         bootstrap.refit(point, data, "bootstrap", 0, 10)
 
 
@@ -340,7 +340,7 @@ def test_bad_input():
         standard_errors(MEAN, fitted.params, rows, "parametric_bootstrap", key=0, draws=4)
     with pytest.raises(ValueError, match="whole"):
         standard_errors(MEAN, fitted.params, y, "parametric_bootstrap", key=0, draws=4, weights=np.full(200, 1.5))
-    with pytest.raises(ValueError, match=r"only one row .* parametric_bootstrap"):
+    with pytest.raises(ValueError, match=r"only one row that says something.*parametric_bootstrap"):
         bootstrap.refit(look_at(MEAN, fitted.params, rows, np.eye(200)[0]), y, "bootstrap", 0, 4)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxem.algorithms import accelerated, algorithm_for
 from jaxem.algorithms.algorithm import Algorithm
-from jaxem.align import order_towards
+from jaxem.align import orders_towards
 from jaxem.checks import as_key
 from jaxem.fit import fit_batch, fit_weighted
 from jaxem.inference.information import unit_weights
@@ -141,15 +141,8 @@ def _algorithm(model: Any) -> Algorithm:
 
 def _aligned(point: Point, fits: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells (B, N), coordinates (B, P) and statuses of fits, with the labels of the point and in its form."""
-    model, reference = point.model, jax.tree.map(np.asarray, point.params)
-    params = jax.tree.map(np.asarray, fits.params)
-    count = len(np.asarray(fits.status))
-    order = np.broadcast_to(np.arange(model.n_states), (count, model.n_states)).copy()
-    if model.n_states > 1:
-        for i in range(count):
-            own = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-            if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own)):
-                order[i] = order_towards(model, own, reference)
+    model = point.model
+    order = orders_towards(model, jax.tree.map(np.asarray, fits.params), point.params)
     canonical = _flat(model.canonical(point.params)), _flat(point.params)
     same = bool(np.allclose(*canonical, rtol=SAME, atol=SAME))
     cells, free = _read(model, fits.params, jnp.asarray(order), same)

@@ -35,8 +35,8 @@ def check_case(options: argparse.Namespace) -> None:
     catalogue.check_options(options)
 
 
-def load(options: argparse.Namespace) -> Case:
-    """Reads the file and builds the model, with its prior.
+def load(options: argparse.Namespace, check: bool = True) -> Case:
+    """Reads the file and builds the model, with its prior; without `check` also for data that it cannot be fitted to.
 
     Raises:
         CommandError, TableError: what is wrong, in one line.
@@ -44,7 +44,7 @@ def load(options: argparse.Namespace) -> Case:
     model = MODELS[options.model].build(options)
     table = read_table(options.data)
     data, weights = read_data(options, table)
-    return _case(options, model, table, data, weights)
+    return _case(options, model, table, data, weights, check)
 
 
 def another(options: argparse.Namespace, case: Case) -> Case:
@@ -52,7 +52,7 @@ def another(options: argparse.Namespace, case: Case) -> Case:
     return _case(options, MODELS[options.model].build(options), case.table, case.data, case.weights, check=False)
 
 
-def _case(options: argparse.Namespace, model: Any, table: Table, data: Any, weights: Any, check: bool = True) -> Case:
+def _case(options: argparse.Namespace, model: Any, table: Table, data: Any, weights: Any, check: bool) -> Case:
     if isinstance(model, catalogue.Sized):
         model = model.build(np.shape(data)[1])
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.algorithms import Algorithm, accelerated, algorithm_for
+from jaxem.algorithms import algorithm_for
 from jaxem.checks import as_key, check_count, check_informative
 from jaxem.data import Rows, prepare
 from jaxem.fit import check_stop, fit
@@ -159,18 +158,13 @@ def _joined(given: Any, model: Any, rows: Rows, key: jax.Array, restarts: int) -
 
 def _best(model: Any, rows: Rows, starts: Any, key: jax.Array, stop: Stop) -> Fit:
     """The best fit to each data set from its starts (D, S, ...)."""
-    algorithm = _accelerated(algorithm_for(model))
+    algorithm = algorithm_for(model)
     algorithm.check(model, rows)
     shape = jax.tree.leaves(starts)[0].shape[:2]
     owner = jnp.repeat(jnp.arange(shape[0]), shape[1])
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
     lanes = drive(model, begin(model, flat, rows, key, algorithm, owner), rows, owner, stop, algorithm, None)
     return choose_each(model, jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes), False, algorithm)
-
-
-@lru_cache
-def _accelerated(algorithm: Algorithm) -> Algorithm:
-    return accelerated(algorithm)
 
 
 @jax.jit

@@ -18,9 +18,12 @@ TRUTH = {"mean": 1.0, "log variance": 0.0, "slope": 0.7}
 
 
 def simulate(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Correlation 0.7; the second column is missing more often where the first is large, in 40 % of the rows."""
+    """Correlation 0.7; the second column is missing in 40 % of the rows, more often where the first is large.
+
+    As many rows in every data set, so that all share their programs.
+    """
     y = rng.multivariate_normal([0.0, 1.0], [[1.0, 0.7], [0.7, 1.0]], n)
-    y[rng.random(n) < 1 / (1 + np.exp(0.5 - 1.5 * y[:, 0])), 1] = np.nan
+    y[np.argsort(-(1.5 * y[:, 0] + rng.gumbel(size=n)))[: 2 * n // 5], 1] = np.nan
     return y
 
 

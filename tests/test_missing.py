@@ -366,9 +366,9 @@ def test_regression_responses():
 
 
 def simulate(rng, n):
-    """Two correlated columns; the second is missing at random, more often where the first is large."""
+    """Two correlated columns; the second is missing at random in 40 % of the rows, more often where the first is large."""
     y = rng.multivariate_normal([0.0, 1.0], [[1.0, 0.7], [0.7, 1.0]], n)
-    y[rng.random(n) < 1 / (1 + np.exp(0.7 - 1.5 * y[:, 0])), 1] = np.nan
+    y[np.argsort(-(1.5 * y[:, 0] + rng.gumbel(size=n)))[: 2 * n // 5], 1] = np.nan
     return y
 
 
@@ -392,19 +392,25 @@ def test_coverage_of_pooled_intervals():
 # command line
 
 
+def records(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_command(tmp_path, capsys):
     data, out = tmp_path / "air.csv", tmp_path / "full.csv"
     data.write_text(AIR.read_text())
     asked = ["impute", str(data), "--columns", "Ozone,Solar.R,Wind,Temp", "--model", "gaussian", "--method", "posterior"]
     assert main([*asked, "--draws", "3", "-o", str(out)]) == 0
     assert "3 completed data sets by posterior" in capsys.readouterr().out
-    given, found = list(csv.DictReader(data.open())), list(csv.DictReader(out.open()))
+    given, found = records(data), records(out)
     assert [row["imputation"] for row in found] == ["1"] * 153 + ["2"] * 153 + ["3"] * 153
     for row, own in zip(given * 3, found, strict=True):
         for name, cell in row.items():
             assert own[name] == cell if cell not in ("", "NA") else np.isfinite(float(own[name]))
     assert len({row["Ozone"] for row in found[4::153]}) == 3
     assert main([*asked, "--draws", "1", "--quiet", "-o", str(tmp_path / "one.csv")]) == 0
-    assert len(list(csv.DictReader((tmp_path / "one.csv").open()))) == 153
+    assert len(records(tmp_path / "one.csv")) == 153
     assert_refused(main([*asked, "-o", str(data)]), capsys, "each needs a file of its own")
-    assert_refused(main(["impute", str(out), "--model", "gaussian", "-o", str(tmp_path / "x.csv")]), capsys, "has a column 'imputation'")
+    again = ["impute", str(out), "--model", "gaussian", "-o", str(tmp_path / "x.csv")]
+    assert_refused(main(again), capsys, "has a column 'imputation'")

@@ -21,7 +21,7 @@ def draw_cells(model: Any, params: Any, rows: Rows, view: View, keys: jax.Array)
     """
     check_draws(model)
     y = jnp.asarray(view.y, rows.dtype)
-    x = _covariates(view, rows.dtype)
+    x = _covariates(view, rows.dtype, getattr(model.family, "gated", False))
     if view.parts:
         own = {name: [j for j, part in enumerate(view.parts) if part == name] for name in dict.fromkeys(view.parts)}
         drawn = _draw(model, params, rows, {name: y[:, np.array(place)] for name, place in own.items()}, x, keys)
@@ -42,12 +42,13 @@ def check_draws(model: Any) -> None:
         )
 
 
-def _covariates(view: View, dtype: Any) -> Any:
-    """Covariates of the rows as `sample` takes them, or None."""
-    if view.x is None or (view.x.shape[1] == 0 and view.offset is None):
+def _covariates(view: View, dtype: Any, gated: bool) -> Any:
+    """Covariates of the rows as `sample` takes them, or None; those of the gate too where it takes them."""
+    if view.x is None or (view.x.shape[1] == 0 and view.offset is None and not gated):
         return None
+    gate = jnp.asarray(view.gate, dtype) if gated else None
     offset = None if view.offset is None else jnp.asarray(view.offset, dtype)
-    return Regression(jnp.zeros(view.n, dtype), jnp.asarray(view.x, dtype), view.intercept, offset)
+    return Regression(jnp.zeros(view.n, dtype), jnp.asarray(view.x, dtype), view.intercept, offset, gate)
 
 
 @jax.jit

@@ -95,6 +95,7 @@ def test_london_deaths():
     agree(found.weights, expected["se"]["weights"], 1e-4)
 
 
+@SHALLOW
 def test_linkage():
     expected = json.loads((HERE / "linkage_rao" / "expected.json").read_text())
     found = errors(CLOSED, {"t": expected["params"]["t"]}, CELLS, weights=COUNTS)
@@ -103,6 +104,7 @@ def test_linkage():
     assert abs(rate.radius - 0.132779) < 1e-6  # derivative of the EM map, Rao (1973) by hand in expected.json
 
 
+@SHALLOW
 def test_airquality():
     y, expected = case("mvn_missing_airquality", ["Ozone", "Solar.R", "Wind", "Temp"])
     params = GaussianParams(*array(expected["params"]["mean"], expected["params"]["cov"]))
@@ -159,7 +161,7 @@ def test_old_faithful():
         agree(triangles(found.components.covariance), row["se"]["cov_lower_triangle_rowwise"], 1e-2)
 
 
-@SHALLOW
+@DEEP
 def test_tobit_affairs():
     names = ["age", "yearsmarried", "religiousness", "occupation", "rating"]
     y, expected = case("tobit_affairs", ["affairs", *names])

@@ -414,7 +414,15 @@ NEIGHBOURS = dict.fromkeys(
     "rows of a sequence tell of each other: what is said of a row changes with the rows around it",
 )
 TWO_COLUMNS = "two columns identify no factor, (d - q)^2 < d + q: the check fits two"
-EXPECTED = {GaussianHMM: NEIGHBOURS, PoissonHMM: NEIGHBOURS, CategoricalHMM: NEIGHBOURS, FactorAnalysis: {}}
+NO_FACTOR = dict.fromkeys(
+    [
+        "check_estimators_overwrite_params", "check_estimators_fit_returns_self", "check_readonly_memmap_input",
+        "check_sample_weights_pandas_series", "check_sample_weights_not_an_array", "check_sample_weights_shape",
+        "check_sample_weights_not_overwritten", "check_fit_idempotent", "check_fit_check_is_fitted", "check_n_features_in",
+    ],
+    TWO_COLUMNS,
+)  # fmt: skip
+EXPECTED = {GaussianHMM: NEIGHBOURS, PoissonHMM: NEIGHBOURS, CategoricalHMM: NEIGHBOURS, FactorAnalysis: NO_FACTOR}
 UNFITTED = {
     "check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types", "check_estimator_repr",
     "check_no_attributes_set_in_init", "check_estimators_unfitted", "check_do_not_raise_errors_in_init_or_set_params",

@@ -264,6 +264,7 @@ class PoissonHMM(_HiddenMarkov):
         self.warm_start = warm_start
 
     def _family(self, X: Any) -> Any:
+        _check_whole(X, "counts")
         return jaxem.Poisson()
 
     def __sklearn_tags__(self):
@@ -300,6 +301,7 @@ class CategoricalHMM(_HiddenMarkov):
         self.warm_start = warm_start
 
     def _family(self, X: Any) -> Any:
+        _check_whole(X, "codes")
         most = np.where(np.isnan(X), 0, X).max(axis=0)
         return jaxem.Categorical(tuple(max(int(each) + 1, self.n_features or 1) for each in most))
 
@@ -312,8 +314,15 @@ class CategoricalHMM(_HiddenMarkov):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
         tags.input_tags.categorical = True
         return tags
+
+
+def _check_whole(X: np.ndarray, what: str) -> None:
+    """Raises ValueError, in scikit-learn's words, where X has negative cells; the family looks at the rest."""
+    if (X < 0).any():
+        raise ValueError(f"X: Negative values in data, {int((X < 0).sum())} of them; give {what} >= 0.")
 
 
 def _sequences(X: Any, lengths: Any) -> Any:

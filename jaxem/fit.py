@@ -16,6 +16,7 @@ from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
 from jaxem.implicit import WHEN, differentiable, still
 from jaxem.lanes import (
+    SEGMENT,
     Progress,
     Reweighted,
     begin,
@@ -30,6 +31,8 @@ from jaxem.lanes import (
 )
 from jaxem.multi_start import Search, check_search
 from jaxem.result import Fit, Status, Stop
+
+BRIEF = 4  # steps between two looks at lanes that begin next to their ends
 
 
 def fit(
@@ -220,7 +223,7 @@ def fit_weighted(
     data = Reweighted(rows, jnp.asarray(weights, rows.dtype))
     settled = model.settle(params, rows)
     key = as_key(0 if key is None else key)
-    return _run_batch(settled, starts, data, None, key, stop, algorithm, progress, (count, 1), False)
+    return _run_batch(settled, starts, data, None, key, stop, algorithm, progress, (count, 1), False, BRIEF)
 
 
 def _run_batch(
@@ -234,10 +237,11 @@ def _run_batch(
     progress: Any,
     shape: tuple[int, int],
     reorder: bool,
+    steps: int = SEGMENT,
 ) -> Fit:
     """The best of each data set's lanes, begun together and run to their ends; `shape` is (data sets, restarts)."""
     lanes = begin(model, starts, rows, key, algorithm, owner)
-    lanes = drive(model, lanes, rows, owner, stop, algorithm, progress)
+    lanes = drive(model, lanes, rows, owner, stop, algorithm, progress, steps)
     grouped = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
     return choose_each(model, grouped, reorder, algorithm)
 

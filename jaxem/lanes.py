@@ -48,9 +48,16 @@ class Reweighted(NamedTuple):
 
 
 def drive(
-    model: Any, lanes: Run, rows: Rows | Reweighted, owner: jax.Array | None, stop: Stop, algorithm: Algorithm, progress: Any
+    model: Any,
+    lanes: Run,
+    rows: Rows | Reweighted,
+    owner: jax.Array | None,
+    stop: Stop,
+    algorithm: Algorithm,
+    progress: Any,
+    steps: int = SEGMENT,
 ) -> Run:
-    """Advances all lanes to their ends, a few at a time; the ones that finish make room for those that wait."""
+    """Advances all lanes to their ends, a few at a time; the ones that finish make room for those that wait every `steps`."""
     total = lanes.status.shape[0]
     widest = widest_for(rows, model, total)
     while True:
@@ -62,7 +69,7 @@ def drive(
             break
         width = narrowed(widest, active.size)
         alone = width == 1 and progress is None
-        limit = np.iinfo(np.int32).max if alone else SEGMENT
+        limit = np.iinfo(np.int32).max if alone else steps
         lanes = segment(model, lanes, _places(active, width, total), rows, owner, stop, _count(limit), algorithm)
     return conclude(model, lanes, rows, owner, min(widest, total), algorithm)
 

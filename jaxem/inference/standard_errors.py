@@ -189,7 +189,7 @@ def _conclude(point: Point, method: str, level: float, covariance: Any = None, r
         draws = None
         errors = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", point.natural, covariance, point.natural), 0))
     boundary = point.boundary
-    held = (np.abs(point.natural) == 0).all(axis=1)  # fixed, or on the edge
+    held = (np.abs(point.natural) == 0).all(axis=1) | np.isin(point.cells.names, boundary)  # fixed, or on the edge
     out = Inference(
         params=point.params,
         method=method,

@@ -301,7 +301,7 @@ def test_the_level_is_kept():
     assert few <= 17
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["holes", "hidden markov"])
 def test_other_models_are_split(kind):
     if kind == "holes":

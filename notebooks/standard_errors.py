@@ -30,13 +30,14 @@
 # Every number in the text is checked by an `assert` in the cell below it.
 
 # %%
+import io
 import warnings
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from IPython.display import Image, display
 
 import jaxem
 from jaxem import Bernoulli, Gaussian, Mixture, Poisson, Single, Stop, fit, plot, standard_errors
@@ -49,6 +50,13 @@ def table(results):
     """Standard errors of several methods beside each other."""
     first = next(iter(results.values())).to_dataframe()
     return pd.DataFrame({"estimate": first["coef"], **{name: each.to_dataframe()["std_err"] for name, each in results.items()}})
+
+
+def show(figure):
+    """Pictures of jaxem.plot are unknown to pyplot, which would show them by itself."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=80)
+    display(Image(picture.getvalue()))
 
 
 # %% [markdown]
@@ -115,7 +123,7 @@ rate = jaxem.convergence_rate(mixture, fitted.params, faithful)
 assert abs(rate.radius - exact["oakes"].rate) < 1e-8
 assert 0.7 < rate.radius < 0.8
 print(rate)
-display(plot.plot_missing_information(rate).figure)
+show(plot.plot_missing_information(rate).figure)
 
 # %% [markdown]
 # ## When the model is wrong
@@ -141,7 +149,7 @@ theory = {"oakes": np.sqrt(2), "empirical": 1.0, "sandwich": np.sqrt(8), "jackkn
 for name, expected in theory.items():
     assert abs(scaled[name] / expected - 1) < 0.15, (name, scaled[name])
 display(shown)
-plot.figure_intervals(told)
+show(plot.figure_intervals(told))
 
 # %% [markdown]
 # ## When the sample is small for what is asked of it
@@ -165,7 +173,7 @@ np.testing.assert_allclose(wald.standard_errors.weights, 0.194684298688, rtol=1e
 np.testing.assert_allclose(wald.standard_errors.components.rate[[low, high], 0], [0.350029711397, 0.250478270309], rtol=1e-3)
 assert abs(wald.rate - 0.9957) < 1e-4
 print(resampled)
-plot.figure_intervals({"oakes": wald, "bootstrap": resampled})
+show(plot.figure_intervals({"oakes": wald, "bootstrap": resampled}))
 
 # %% [markdown]
 # The profile likelihood shows why. The curve falls more slowly than the quadratic on one side and faster on the other, and
@@ -180,7 +188,7 @@ assert curve.lower < curve.wald[0] - 0.2
 assert curve.upper < curve.wald[1] - 0.3
 assert np.abs(percentiles - curve.interval).max() < 0.15
 print(curve)
-display(plot.plot_profile(curve).figure)
+show(plot.plot_profile(curve).figure)
 
 # %% [markdown]
 # ## When a param is on the edge
@@ -200,7 +208,7 @@ assert abs(float(split.log_likelihood) + 317.2568) < 1e-4  # Linzer and Lewis 20
 assert sorted(each.rpartition(" ")[2] for each in edged.boundary) == ["A]", "C]", "D]", "F]", "G]"]
 assert np.isnan(edged.errors).sum() == 5
 print(edged)
-plot.figure_intervals(edged)
+show(plot.figure_intervals(edged))
 
 # %% [markdown]
 # ## Which rows the answer hangs on
@@ -213,7 +221,7 @@ first = int(influential.most(1)[0])
 
 assert influential.cooks_distance[first] > 10 * influential.cooks_distance.mean()
 print(influential)
-display(plot.plot_influence(influential).figure)
+show(plot.plot_influence(influential).figure)
 
 # %% [markdown]
 # ## Which one to take

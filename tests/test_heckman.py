@@ -30,6 +30,7 @@ def fitted():
     return data, y, jaxem.fit(HeckmanSelection(), data, algorithm=jaxem.squarem(), stop=Stop(tolerance=1e-7))
 
 
+@pytest.mark.slow
 def test_truth_where_the_ignorable_fit_is_biased(fitted):
     """The bias of least squares is known: its limits are the moments of (x, y) given selection, by quadrature over x."""
     data, _, fit = fitted
@@ -66,6 +67,7 @@ def test_truth_where_the_ignorable_fit_is_biased(fitted):
     assert abs(float(naive.params.intercept) - 1) > 10 * float(error.intercept)
 
 
+@pytest.mark.slow
 def test_responses_that_were_not_selected(fitted):
     """Imputed means are those of the responses that nobody saw; the ignorable ones are too high."""
     data, y, fit = fitted

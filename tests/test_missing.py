@@ -26,6 +26,7 @@ from jaxem import (
     Single,
     StudentT,
     StudentTParams,
+    plot,
     weak_prior,
 )
 from jaxem.cli import main
@@ -117,6 +118,7 @@ def test_forms_of_data(air):
     assert (plain[0][~seen] != plain[1][~seen]).all()
 
 
+@pytest.mark.slow
 def test_mixed_families_with_labels():
     """Numbers, counts and labels side by side: labels come back as labels, in a frame with a column that no family takes."""
     rng = np.random.default_rng(0)
@@ -158,7 +160,7 @@ def test_sequences():
         jaxem.impute(model, params, y[0], draws=2, key=0)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_data_augmentation_agrees_with_the_posterior(air):
     """Under a weak prior and many rows both methods have the same between-imputation variance, to Monte Carlo error."""
     y, params = air
@@ -349,6 +351,7 @@ def test_delta_sensitivity(air):
             jaxem.delta_sensitivity(MODEL, params, y, *arguments, draws=2, method="posterior", key=0)
 
 
+@pytest.mark.slow
 def test_regression_responses():
     """A missing response is drawn about its predictor."""
     rng = np.random.default_rng(2)
@@ -360,6 +363,30 @@ def test_regression_responses():
     out = jaxem.impute(model, params, Regression(y, x), draws=2, method="posterior", key=0)[0]
     assert np.abs(out.y[::4] - 2 * x[::4, 0]).max() < 0.6
     np.testing.assert_array_equal(out.y[1::4], y[1::4])
+
+
+# pictures
+
+
+def test_pictures():
+    """Each draws itself, names what it shows, and keeps the axes that it is given."""
+    y = np.where(np.random.default_rng(0).random((40, 30)) < 0.1, np.nan, 1.0)
+    frame = pd.DataFrame(y, columns=[f"a column of a long name {j}" for j in range(30)])
+    ax = plot.plot_patterns(frame)
+    assert "rows complete" in ax.get_title()
+    assert plot.plot_patterns(jaxem.missingness(frame), ax) is ax
+    seen = np.arange(4.0)
+    upper = seen + np.array([1, 1, 1, -0.5])
+    over = jaxem.Overimputation(("a",), np.arange(4), np.zeros(4, int), seen, seen, seen - 1, upper, seen, 0.9, 39)
+    np.testing.assert_allclose(over.coverage, 0.75)
+    drawn = plot.plot_overimputed(over, column="a")
+    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["inside (3)", "outside (1)"]
+    numbers = [np.array([-1.0, 0, 1]) for _ in range(7)]
+    shifts = jaxem.DeltaSensitivity("a", *numbers, (0.5,), 0.0, 0.95, 20)
+    told = [text.get_text() for text in plot.plot_sensitivity(shifts).get_legend().get_texts()]
+    assert "tipping point 0.5" in told
+    for each in (ax, drawn, plot.plot_sensitivity(shifts)):
+        each.figure.canvas.draw()
 
 
 # coverage

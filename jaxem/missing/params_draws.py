@@ -75,7 +75,13 @@ def posterior_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.A
     noise = np.asarray(jax.random.normal(key, (draws, len(covariance))), np.float64)
     moved = np.tile(u, (draws, 1))
     moved[:, inside] += noise @ np.linalg.cholesky(covariance).T
-    return jax.vmap(lambda each: model.from_unconstrained(each, like=params))(jnp.asarray(moved, rows.dtype))
+    return _params_at(model, params, jnp.asarray(moved, rows.dtype))
+
+
+@jax.jit
+def _params_at(model: Any, like: Any, vectors: jax.Array) -> Any:
+    """Params at each of several vectors of unconstrained coordinates."""
+    return jax.vmap(lambda each: model.from_unconstrained(each, like=like))(vectors)
 
 
 def augmented_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 NORMAL = 1e7  # degrees of freedom from which t is normal to seven digits, and gamma functions lose as many
 TERMS = 10_000
@@ -17,10 +18,10 @@ def two_sided(t: float, dof: float) -> float:
 
 def central_quantile(level: float, dof: float) -> float:
     """t with P(|T| <= t) = level."""
-    low, high = 0.0, 1.0
+    low, high = 0.0, NormalDist().inv_cdf((1 + level) / 2)  # no t has thinner tails
     while two_sided(high, dof) > 1 - level and high < 1e150:
-        low, high = high, 2 * high
-    for _ in range(100):
+        low, high = high, 1.2 * high
+    while high - low > 1e-13 * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if two_sided(middle, dof) > 1 - level else (low, middle)
     return 0.5 * (low + high)
@@ -48,6 +49,6 @@ def _incomplete_beta(a: float, b: float, u: float, v: float) -> float:
             d = 1 / (d if abs(d) > tiny else tiny)
             c = c if abs(c) > tiny else tiny
             total *= c * d
-        if abs(c * d - 1) < 1e-15:
+        if abs(c * d - 1) < 3e-15:
             break
     return math.exp(log_front) * total / a

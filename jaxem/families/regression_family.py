@@ -158,7 +158,7 @@ class RegressionFamily(Family):
         residual = (guess - apply(cells.design, theta)) / jnp.sqrt(jnp.where(variance > 0, variance, 1))
         missing = jnp.isnan(rows.pilot[:, 0])
         p, _ = split(rows.size)
-        u = cells.design[:, :p] / np.sqrt(max(p, 1))
+        u = cells.design[:, :p] / float(np.sqrt(max(p, 1)))  # a NumPy number would widen float32
         return jnp.concatenate([jnp.where(missing, jnp.nan, residual)[:, None], u], axis=1)
 
     @staticmethod

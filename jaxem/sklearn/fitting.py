@@ -41,9 +41,9 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def read(estimator: Any, X: Any, *, reset: bool = False, y: Any = None, holes: bool = True) -> Any:
+def read(estimator: Any, X: Any, *, reset: bool = False, y: Any = "no_validation", holes: bool = True) -> Any:
     """X (n, d) as floats, NaN where missing, by scikit-learn's own checks; at least two rows to fit. With y, both."""
-    given = {} if y is None else {"y": y, "y_numeric": True}
+    given = {"y": y} if y is None or isinstance(y, str) else {"y": y, "y_numeric": True}
     finite: Any = "allow-nan" if holes else True
     least = 2 if reset else 1
     kinds = [np.float64, np.float32]

@@ -46,21 +46,21 @@ class _HiddenMarkov(BaseEstimator):
         del name, d
         return value
 
-    def fit(self, X: Any, y: Any = None, lengths: Any = None, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any = None, lengths: Any = None, sequence_weight: Any = None) -> Any:
         """Fits to sequences.
 
         Args:
             X: (n, d) rows of all sequences, one after another; NaN where missing.
             y: not looked at, as everywhere in scikit-learn.
             lengths: (S,) rows of each sequence, by this name; None where X is one.
-            sample_weight: (S,) weights >= 0 of the sequences.
+            sequence_weight: (S,) weights >= 0 of the sequences; rows have none of their own.
         """
         X = read(self, X, reset=True)
         if y is not None and np.shape(y)[:1] != (len(X),):
             raise ValueError(f"y: found shape {np.shape(y)} for {len(X)} rows; lengths of sequences go by their name, lengths=.")
         self._check()
         model = jaxem.HiddenMarkov(self._family(X), self.n_components)  # type: ignore[attr-defined]
-        weights, d = weights_of(sample_weight, X), X.shape[1]
+        weights, d = weights_of(sequence_weight, X), X.shape[1]
         known: dict[str, Any] = {name: np.array(getattr(self, name)) for name in self._known()}
         old = self.params_ if self.warm_start and self._goes_on(model, d) else None  # type: ignore[attr-defined]
 

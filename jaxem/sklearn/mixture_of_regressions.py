@@ -23,7 +23,7 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
     """p(y | x) = sum_k weights_k p(y | x, k), each component a regression of its own: `jaxem.Mixture(jaxem.LinearRegression(), K)`.
 
     As a regressor, `predict` gives E[y | x] and `score` is R^2. Which component a row belongs to is told by x and y together:
-    `predict_proba(X, y)`.
+    `responsibilities(X, y)`; a regressor of scikit-learn has no `predict_proba`.
 
     Args:
         n_components: K.
@@ -54,7 +54,7 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
         """Fits responses y (n,) to covariates X (n, p), with weights (n,) >= 0."""
         if self.family not in FAMILIES:
             raise ValueError(f"family: found {self.family!r}; use one of {', '.join(FAMILIES)}.")
-        X, y = read(self, X, reset=True, y="no_validation" if y is None else y, holes=False)
+        X, y = read(self, X, reset=True, y=y, holes=False)
         weights = weights_of(sample_weight, X)
         check_rows(X, self.n_components)
         model = jaxem.Mixture(FAMILIES[self.family][0](), self.n_components)
@@ -85,15 +85,13 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
         X = read(self, X, holes=False)
         return FAMILIES[self.family][1](X @ self.coef_.T + self.intercept_)
 
-    def predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
-        """(n, K) probabilities of the components given covariates and responses; without these, the weights."""
+    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
+        """(n, K) probabilities of the components given covariates and responses."""
         check_is_fitted(self)
         X = read(self, X, holes=False)
-        if y is None:
-            return np.tile(self.weights_, (len(X), 1))
         return row_by_row(lambda rows: self.model_.posterior(self.params_, rows), self._data(X, y))
 
-    def score_samples(self, X: Any, y: Any) -> np.ndarray:
+    def log_density(self, X: Any, y: Any) -> np.ndarray:
         """(n,) log p(y | x) of each row."""
         check_is_fitted(self)
         X = read(self, X, holes=False)
@@ -101,11 +99,11 @@ class MixtureOfRegressions(RegressorMixin, BaseEstimator):
 
     def aic(self, X: Any, y: Any) -> float:
         """-2 log-likelihood + 2 parameters; lower is better."""
-        return -2 * float(self.score_samples(X, y).sum()) + 2 * self.n_parameters_
+        return -2 * float(self.log_density(X, y).sum()) + 2 * self.n_parameters_
 
     def bic(self, X: Any, y: Any) -> float:
         """-2 log-likelihood + log(n) parameters; lower is better."""
-        found = self.score_samples(X, y)
+        found = self.log_density(X, y)
         return -2 * float(found.sum()) + float(np.log(len(found))) * self.n_parameters_
 
     def sample(self, X: Any) -> tuple[np.ndarray, np.ndarray]:

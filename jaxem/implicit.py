@@ -53,9 +53,10 @@ def _solution(
 
 @_solution.defjvp
 def _moved(primals: Any, tangents: Any) -> Any:
-    out = _solution(*primals)
-    params, trusted, model, rows = out[0], *primals[3:]
-    given, changes = (model, rows), tuple(tangents[4:])
+    out: Any = _solution(*primals)
+    params: Any = out[0]
+    trusted, model, rows = primals[3], primals[4], primals[5]
+    given, changes = (model, rows), (tangents[4], tangents[5])
     u = model.to_unconstrained(params)
     inside = jnp.isfinite(u)
 

@@ -25,9 +25,9 @@ from jaxem.models.structural import dynamic_factor, local_level, local_linear_tr
 
 __all__ = [
     "CategoricalDuration", "FactorAnalysis", "FactorScores", "FactorTest", "Forecast", "GateParams", "HeckmanSelection",
-    "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams", "HiddenSemiMarkovPrior", "Inputs",
-    "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams", "MixtureParams",
-    "NegativeBinomialDuration", "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration", "ProbabilisticPCA",
-    "PseudoResiduals", "Single", "StateForecast", "StateMoments", "StateSpace", "StateSpaceParams", "SwitchingInterceptParams",
-    "SwitchingMeanParams", "dynamic_factor", "local_level", "local_linear_trend",
+    "HiddenMarkov", "HiddenMarkovParams", "HiddenMarkovPrior", "HiddenSemiMarkov", "HiddenSemiMarkovParams",
+    "HiddenSemiMarkovPrior", "Inputs", "Latent", "MarkovSwitching", "Mixture", "MixtureOfExperts", "MixtureOfExpertsParams",
+    "MixtureParams", "NegativeBinomialDuration", "NonhomogeneousHiddenMarkov", "NonhomogeneousParams", "PoissonDuration",
+    "ProbabilisticPCA", "PseudoResiduals", "Single", "StateForecast", "StateMoments", "StateSpace", "StateSpaceParams",
+    "SwitchingInterceptParams", "SwitchingMeanParams", "dynamic_factor", "local_level", "local_linear_trend",
 ]

@@ -113,11 +113,13 @@ def _try(
     uncertain = state_entropy(model, found.params, rows) if sound else np.nan
     of = float(np.asarray(rows.weights, np.float64).sum())  # states, one a row or step
     r2 = share_known(uncertain, model.n_states, of)
-    told = [measured.aic, measured.aicc, measured.bic, measured.sabic, measured.caic, measured.icl(uncertain), r2]
-    told = told if sound else [np.nan] * len(told)
-    at_best, seconds = int(reached_best(found).sum()), time.perf_counter() - begun
-    status = Status(int(found.status)).name
-    return Candidate(name, float(found.log_likelihood), measured.n_parameters, *told, held, status, at_best, seconds), found
+    told = (measured.aic, measured.aicc, measured.bic, measured.sabic, measured.caic, measured.icl(uncertain), r2)
+    aic, aicc, bic, sabic, caic, icl, known = told if sound else (np.nan,) * len(told)
+    candidate = Candidate(
+        name, float(found.log_likelihood), measured.n_parameters, aic, aicc, bic, sabic, caic, icl, known, held,
+        Status(int(found.status)).name, int(reached_best(found).sum()), time.perf_counter() - begun,
+    )  # fmt: skip
+    return candidate, found
 
 
 # checks

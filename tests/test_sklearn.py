@@ -198,7 +198,7 @@ def test_bad_input():
         GaussianHMM(2).fit(X, [30, 30])
     with pytest.raises(ValueError, match=r"sample_weight: found shape \(3,\) for 60 rows"):
         GaussianMixture(2).fit(X, sample_weight=[1, 1, 1])
-    with pytest.raises(ValueError, match="weights: all are zero"):
+    with pytest.raises(ValueError, match="sample_weight: all are zero"):
         GaussianMixture(2).fit(X, sample_weight=np.zeros(60))
     with pytest.raises(ValueError, match="family: found 'gamma'"):
         MixtureOfRegressions(2, family="gamma").fit(X, X[:, 0])

@@ -27,7 +27,8 @@ class BayesianGaussianMixture(MixtureReadings):
         mean_precision_prior: rows that the prior mean is worth; default 1.
         mean_prior: (d,); default the mean of X.
         degrees_of_freedom_prior: above d - 1; default d.
-        covariance_prior: (d, d), diag (d,), spherical a number; default the covariance of X, where cells are missing its diagonal.
+        covariance_prior: (d, d), diag (d,), spherical a number; default the covariance of X, its diagonal where that
+            is singular or cells are missing.
 
     Attributes:
         those of `GaussianMixture`, of the params expected under the posterior; and weight_concentration_ (K,), mean_precision_,
@@ -79,10 +80,9 @@ class BayesianGaussianMixture(MixtureReadings):
         scale = self.covariance_prior
         if scale is None:  # unbiased, where there are rows enough
             scale = np.diag((mass * deviation**2).sum(axis=0) / np.where(total > 1, total - 1, total))
-            if not np.isnan(X).any():
-                scale = (mass * deviation).T @ deviation / (total[0] - 1 if total[0] > 1 else total[0])
-            if self.covariance_type == "diag":
-                scale = np.diag(np.diag(scale))
+            whole = (mass * deviation).T @ deviation / (total[0] - 1 if total[0] > 1 else total[0])
+            told = not np.isnan(X).any() and self.covariance_type != "diag"
+            scale = whole if told and np.linalg.matrix_rank(whole) == d else scale
         elif np.ndim(scale) < 2:
             scale = np.diag(np.broadcast_to(np.asarray(scale, np.float64), (d,)))
         given: dict[str, Any] = {

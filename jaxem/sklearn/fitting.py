@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 import jaxem
+from jaxem.checks import check_weights
 from jaxem.inputs import count_rows
 from jaxem.result import Status, Stop
 
@@ -51,11 +52,19 @@ def read(estimator: Any, X: Any, *, reset: bool = False, y: Any = "no_validation
 
 
 def weights_of(sample_weight: Any, X: Any) -> Any:
-    """(n,) weights as numbers of the kind of X, or None; `jaxem.fit` checks them."""
+    """(n,) weights as numbers of the kind of X, or None.
+
+    Raises:
+        ValueError: as `jaxem.checks.check_weights`, under scikit-learn's name.
+    """
     if sample_weight is None:
         return None
-    dtype = X.dtype if getattr(X, "dtype", None) == np.float32 else np.float64
-    return np.asarray(sample_weight, dtype)
+    values = np.asarray(sample_weight, X.dtype)
+    try:
+        check_weights(values, len(X), values.dtype)
+    except ValueError as error:
+        raise ValueError(str(error).replace("weights:", "sample_weight:", 1)) from error
+    return values
 
 
 def roomy(n: int) -> int:
@@ -110,10 +119,7 @@ def fit(
     seed, restarts = seed_of(getattr(estimator, "random_state", None)), getattr(estimator, "n_init", 1)
     if separate:
         n = count_rows(data)
-        own = np.ones(n) if weights is None else weights
-        if np.shape(own) != (n,):
-            raise ValueError(f"sample_weight: found shape {np.shape(own)} for {n} rows; give one weight for each.")
-        weights = np.concatenate([own, np.zeros(roomy(n) - n)])
+        weights = np.concatenate([np.ones(n) if weights is None else weights, np.zeros(roomy(n) - n)])
         data = pad(data, n)
     with double():
         rows = jaxem.prepare(model, data, weights)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 import jaxem
 from jaxem.checks import as_key
 from jaxem.sequences import Sequences
-from jaxem.sklearn.fitting import double, fit, read, seed_of, weights_of
+from jaxem.sklearn.fitting import double, fit, read, seed_of
 from jaxem.sklearn.gaussian_mixture import COVARIANCES
 from jaxem.steps import to_rows
 
@@ -60,7 +60,7 @@ class _HiddenMarkov(BaseEstimator):
             raise ValueError(f"y: found shape {np.shape(y)} for {len(X)} rows; lengths of sequences go by their name, lengths=.")
         self._check()
         model = jaxem.HiddenMarkov(self._family(X), self.n_components)  # type: ignore[attr-defined]
-        weights, d = weights_of(sequence_weight, X), X.shape[1]
+        weights, d = None if sequence_weight is None else np.asarray(sequence_weight, X.dtype), X.shape[1]
         known: dict[str, Any] = {name: np.array(getattr(self, name)) for name in self._known()}
         old = self.params_ if self.warm_start and self._goes_on(model, d) else None  # type: ignore[attr-defined]
 

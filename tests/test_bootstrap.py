@@ -16,10 +16,12 @@ from jaxem import (
     Categorical,
     CensoredRegression,
     Gaussian,
+    GaussianParams,
     HiddenMarkov,
     Interval,
     Latent,
     Mixture,
+    MixtureParams,
     PoissonRegression,
     Regression,
     Sequences,
@@ -30,6 +32,7 @@ from jaxem import (
     standard_errors,
     tobit,
 )
+from jaxem.align import orders_towards
 from jaxem.domains import Real
 from jaxem.fit import fit_weighted
 from jaxem.inference import bootstrap
@@ -127,12 +130,28 @@ def test_parametric_keeps_the_holes():
 # labels and failures
 
 
+def test_orders_of_many_are_those_of_each():
+    """Turned and jittered means come back: the order that undoes the turn, and the same as one by one."""
+    model, rng = Mixture(Gaussian("diagonal"), 4), np.random.default_rng(9)
+    mean = 10 * np.arange(4.0)[:, None]
+    turns = np.stack([np.arange(4), *(rng.permutation(4) for _ in range(5))])
+
+    def params(order):
+        moved = GaussianParams(mean[order] + rng.normal(size=(4, 1)), np.ones((4, 1)))
+        return MixtureParams(np.full(4, 0.25), moved)
+
+    each = [params(order) for order in turns]
+    found = orders_towards(model, jax.tree.map(lambda *leaves: np.stack(leaves), *each), params(np.arange(4)))
+    assert (found == np.argsort(turns, axis=1)).all()
+
+
 def two_components():
     rng = np.random.default_rng(2)
     y = np.where(rng.random(200) < 0.4, rng.normal(-3, 1, 200), rng.normal(3, 1, 200))[:, None]
     return Mixture(Gaussian(), 2), np.concatenate([y, 0.1 * rng.normal(size=(200, 1))], axis=1)
 
 
+@pytest.mark.slow
 def test_refits_have_the_labels_of_the_fit():
     model, y = two_components()
     fitted = fit(model, y, key=0)

@@ -159,11 +159,11 @@ show(figure)
 # %% [markdown]
 # ## The strength of a prior
 #
-# Ten columns, thirty rows a component: covariances of full size are poorly determined, and a prior that draws them to a common one
-# helps. How strong should it be? The held-out log-likelihood is a function of its degrees of freedom, and has a derivative.
+# Four columns, a dozen rows a component: covariances of full size are poorly determined, and a prior that draws them to a common
+# one helps. How strong should it be? The held-out log-likelihood is a function of its degrees of freedom, and has a derivative.
 
 # %%
-d, n = 10, 40
+d, n = 4, 12
 mixing = rng.normal(size=(2, d, d)) / np.sqrt(d) + np.eye(d)
 
 

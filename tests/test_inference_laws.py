@@ -152,3 +152,23 @@ def check(gradient, refitted):
     fine, coarse = ((refitted(h) - refitted(-h)) / (2 * h) for h in (1e-4, 2e-4))
     error = abs(fine - coarse) + 1e-7 * (1 + abs(fine))
     assert abs(analytic - fine) <= error, (analytic, fine, coarse)
+
+
+@pytest.mark.slow
+def test_rotated_params_have_errors_of_their_own():
+    """Factors are told in one rotation, in which the numbers' derivatives are finite differences (h = 1e-5)."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 5)) + rng.normal(size=(100, 5))
+    model = jaxem.FactorAnalysis(2)
+    fit = jaxem.fit(model, y, stop=STOP)
+    point = look_at(model, fit.params, y)
+
+    def cells(u):
+        params = model.canonical(model.from_unconstrained(jnp.asarray(u), like=fit.params))
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
+
+    np.testing.assert_allclose(cells(point.u), point.cells.values, atol=1e-10)
+    for i in range(len(point.u)):
+        step = 1e-5 * (np.arange(len(point.u)) == i)
+        slope = (cells(point.u + step) - cells(point.u - step)) / 2e-5
+        np.testing.assert_allclose(point.natural[:, i], slope, atol=1e-6 * (1 + np.abs(slope).max()))

@@ -201,10 +201,10 @@ def empirical(model: Any, u: jax.Array, like: Any, rows: Rows, group: Any = None
 
 @jax.jit
 def natural(model: Any, u: jax.Array, like: Any) -> jax.Array:
-    """(N, P) derivative of the params, all numbers of all leaves one after another, by the unconstrained coordinates."""
+    """(N, P) derivative of the params in canonical form, all numbers of all leaves one after another, by the coordinates."""
 
     def flat(v: jax.Array) -> jax.Array:
-        leaves = jax.tree.leaves(model.from_unconstrained(v, like=like))
+        leaves = jax.tree.leaves(model.canonical(model.from_unconstrained(v, like=like)))
         return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
 
     return along_coordinates(flat, u)

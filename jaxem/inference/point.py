@@ -93,6 +93,7 @@ def look_at(model: Any, params: Any, data: Any, weights: Any = None, curvature: 
     rows = prepare(model, data, weights) if not isinstance(data, Rows) else data.weigh(weights)
     check_params(model.domains, model.structure(rows), params)
     params = cast(params, rows.dtype)
+    params = model.canonical(params)  # what the coordinates leave open, as the rotation of factors, is told in one form
     settled = model.settle(params, rows)
     u = settled.to_unconstrained(params)
     gradient = np.asarray(information.gradient(settled, u, params, rows), np.float64)

@@ -198,7 +198,7 @@ class Family(Protocol):
 
     def seen(self, cells: Any) -> jax.Array | None:
         """(c, d, b) 1 where a cell is observed; None where all are."""
-        return cells.present
+        return getattr(cells, "present", None)
 
     def integrates(self, rows: Rows) -> bool:
         """Whether statistics average over something that is latent inside a row, such as the cells missing from a full

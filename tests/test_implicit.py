@@ -38,6 +38,7 @@ def test_encoder_is_trained_through_the_params():
     assert backward == pytest.approx(float(value(here + h) - value(here - h)) / (2 * h), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_not_converged_has_no_derivative_unless_asked():
     early = Stop(max_steps=2)
     assert np.isnan(jax.grad(through_params)(0.3, early))
@@ -47,6 +48,7 @@ def test_not_converged_has_no_derivative_unless_asked():
         jaxem.fit(MODEL, X, params=START, derivatives="maybe")
 
 
+@pytest.mark.slow
 def test_prior_strength_by_its_gradient():
     """The derivative of a held-out log-likelihood by the log of a prior's strength is that of refits, under vmap as well."""
     train, held = X[::2], X[1::2]
@@ -55,15 +57,17 @@ def test_prior_strength_by_its_gradient():
     def validation(strength):
         components = usual.components._replace(shrinkage=jnp.exp(strength))
         own = Mixture(Gaussian(), 2, prior=MixturePrior(usual.concentration, components))
-        return own.log_likelihood(jaxem.fit(own, train, params=START, stop=STOP).params, held)
+        fit = jaxem.fit(own, train, params=START, stop=STOP, algorithm=jaxem.newton())  # to the last digit, which differences need
+        return own.log_likelihood(fit.params, held)
 
     slopes = jax.jit(jax.vmap(jax.grad(validation)))(jnp.array([0.0, 1.5]))
     value = jax.jit(validation)
     for strength, slope in zip((0.0, 1.5), slopes, strict=True):
-        difference = float(value(strength + 1e-4) - value(strength - 1e-4)) / 2e-4
-        assert float(slope) == pytest.approx(difference, rel=1e-4, abs=1e-8)
+        difference = float(value(strength + 1e-3) - value(strength - 1e-3)) / 2e-3
+        assert float(slope) == pytest.approx(difference, rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_mean_and_log_likelihood_in_closed_form():
     """A normal sample: d mean / d y_i = w_i / sum w, d mean / d w_i = (y_i - mean) / sum w; the log-likelihood's derivative by y_i
     is -w_i (y_i - mean) / variance, its params held (envelope theorem)."""

@@ -241,7 +241,7 @@ def test_latent_classes():
     assert wide.score_samples(row.assign(a="perhaps"))[0] == -np.inf  # never seen: probability 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mixture_of_regressions():
     """One component is least squares; two lines that cross are told apart by the response."""
     rng = np.random.default_rng(7)
@@ -366,7 +366,7 @@ def test_imputer():
 # within scikit-learn's tools
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_pipelines_searches_and_workers(tmp_path):
     import joblib
     from sklearn.model_selection import GridSearchCV, KFold
@@ -390,7 +390,7 @@ def test_pipelines_searches_and_workers(tmp_path):
         named.predict(frame[["q", "p"]])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_float64_where_jax_computes_in_float32(tmp_path):
     """The digits are those of float64, and JAX's setting is as it was."""
     look = (

@@ -175,7 +175,7 @@ def _conclude(point: Point, method: str, level: float, covariance: Any = None, r
         what = "is not finite" if np.isnan(eigenvalues[0]) else "is not positive definite"
         where = "" if np.isnan(eigenvalues[0]) else f": eigenvalue {eigenvalues[0]:.2g} along {point.told(directions[:, 0])}"
         remarks.append(
-            f"the information {what}{where}. The likelihood has no maximum there, or a flat one: no standard errors are told."
+            f"the information {what}{where}. The likelihood has no maximum there, or a flat one: no standard errors follow from it."
         )
     rate, slowest = missing_information(point)
     named = "" if not np.isfinite(rate) else point.told(slowest[~point.edge] / point.scale)

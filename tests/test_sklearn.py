@@ -83,7 +83,7 @@ def test_hidden_markov_models_have_hmmlearns_names():
 # scikit-learn's own answers
 
 
-@pytest.mark.parametrize("kind", ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tied", "diag", "spherical"))])
+@pytest.mark.parametrize("kind", ["full", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("tied", "diag", "spherical"))])
 def test_gaussian_mixture_is_scikit_learns(kind):
     """From one start the same params after the same number of steps, and the same answers; the ridge of theirs taken out."""
     precisions = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[kind]
@@ -102,7 +102,7 @@ def test_gaussian_mixture_is_scikit_learns(kind):
     assert mine.log_likelihood_ == pytest.approx(60 * mine.lower_bound_)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_factor_analysis_is_scikit_learns():
     rng = np.random.default_rng(1)
     loadings = np.array([[1.0, 0.9, 0.8, 0.1, 0.0, 0.2], [0.0, 0.2, 0.1, 1.0, 0.9, 0.7]])
@@ -122,7 +122,7 @@ def test_factor_analysis_is_scikit_learns():
         FactorAnalysis(5).fit(y)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_bayesian_mixture_is_scikit_learns(kind):
     """The default priors are theirs; of one component there is one posterior, whatever the start."""
@@ -141,7 +141,7 @@ def test_bayesian_mixture_is_scikit_learns(kind):
 # what is more than theirs: holes and weights
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_weights_are_repetitions():
     """Whole weights stand for rows; zero for none."""
     repeated = np.repeat(HOLES, SOME.astype(int), axis=0)
@@ -154,7 +154,7 @@ def test_weights_are_repetitions():
     assert weighted.score(HOLES, sample_weight=SOME) == pytest.approx(plain.score(repeated))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_doors_lead_to_jaxem():
     """With holes: the log-likelihood of the library's own fit, and a warm start that has nothing left to do."""
     mine = GaussianMixture(2, random_state=0, n_init=2, warm_start=True, **EXACT).fit(HOLES)
@@ -169,7 +169,7 @@ def test_doors_lead_to_jaxem():
     assert (mine.fit_predict(HOLES) == mine.predict(HOLES)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_seeds_and_warnings():
     """The same seed is the same fit; a fit cut off warns in words, once."""
     with pytest.warns(ConvergenceWarning, match="MAX_STEPS: The step limit was reached") as caught:
@@ -215,7 +215,7 @@ def test_rows_are_rounded_up_to_few_numbers(n):
 # the others
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_latent_classes():
     """Labels of any kind, missing answers; probabilities against those of Bayes' rule by hand."""
     rng = np.random.default_rng(7)
@@ -280,7 +280,7 @@ def brute_force(model, log_density):
     return total, state, joint.max(), np.array(paths[joint.argmax()])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_hidden_markov_models():
     """Given params set before, no step: score, states and path are those found by enumeration."""
     counts = np.array([[0], [1], [6], [7], [5], [1], [0], [2.0]])
@@ -343,7 +343,7 @@ def test_hmmlearn_agrees():
     assert mine.decode(counts)[0] == pytest.approx(other.decode(counts)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_imputer():
     """Conditional means of a Gaussian, by hand."""
     imputer = EMImputer(tol=1e-10).fit(HOLES)

@@ -83,7 +83,9 @@ def test_hidden_markov_models_have_hmmlearns_names():
 # scikit-learn's own answers
 
 
-@pytest.mark.parametrize("kind", ["full", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("tied", "diag", "spherical"))])
+@pytest.mark.parametrize(
+    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("tied", "diag", "spherical"))]
+)
 def test_gaussian_mixture_is_scikit_learns(kind):
     """From one start the same params after the same number of steps, and the same answers; the ridge of theirs taken out."""
     precisions = {"full": [np.eye(2)] * 2, "tied": np.eye(2), "diag": np.ones((2, 2)), "spherical": np.ones(2)}[kind]

@@ -108,6 +108,7 @@ def test_every_model_comes_back_bit_for_bit(tmp_path, dtype):
     assert seen > 60
 
 
+@pytest.mark.slow
 def test_it_computes_the_same(path):
     y = np.array([0.0, 1.0, 7.0, np.nan, 9.0])
     model = Mixture(Poisson(), 2, prior=MixturePrior(2.0, GammaPrior(2.0, np.array([[0.5]]))))
@@ -158,6 +159,7 @@ def test_numpy_reads_it(path):
         np.testing.assert_array_equal(archive[str(mean["array"])], PARAMS.components.mean)
 
 
+@pytest.mark.slow
 def test_digits_survive_where_jax_computes_in_float32(path):
     look = (
         "import sys, numpy, jaxem; s = jaxem.load(sys.argv[1]); m = s.params.components.mean; "

@@ -30,16 +30,18 @@ def refill(model: Any, rows: Rows, data: Any) -> Rows:
     if y.shape != seen.shape:
         raise ValueError(f"y: found shape {y.shape}; like= was prepared from {seen.shape[0]} rows of {seen.shape[1]} columns.")
     filled = jnp.where(seen, y, STAND_IN).astype(rows.dtype)
-
-    def read(values: jax.Array) -> Rows:
-        return model.prepare(dataclasses.replace(data, y=values) if isinstance(data, Regression) else values)
-
-    new = jax.jit(read)(filled)  # so that it is read as complete, whatever its values
+    new = _read(model, dataclasses.replace(data, y=filled) if isinstance(data, Regression) else filled)
     cells = jax.tree.map(lambda *parts: _in_order(parts, new), *(section.cells for section in new.sections))
     gates = [section.gate for section in new.sections]
     gate = None if gates[0] is None else _in_order(gates, new)
     sections = tuple(_put(section, cells, gate, seen) for section in rows.sections)
     return dataclasses.replace(rows, sections=sections, origin=new.origin, gate_origin=new.gate_origin)
+
+
+@jax.jit
+def _read(model: Any, data: Any) -> Rows:
+    """Rows of data that are traced here, so that they are read as complete, whatever their values; one program a shape."""
+    return model.prepare(data)
 
 
 def observed_cells(model: Any, rows: Rows) -> jax.Array:

@@ -16,7 +16,7 @@ from jaxem.commands.model_file import write_model
 from jaxem.commands.options import add_case, add_stop, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
 from jaxem.result import Stop
-from jaxem.selection import Selection, select
+from jaxem.selection import Selection, SelectProgress, select
 from jaxem.selection.selection import CRITERIA
 
 GRID = ("components", "states", "factors", "regimes", "order", "covariance")  # options that take several values
@@ -60,14 +60,13 @@ def run(options: argparse.Namespace) -> int:
     first = load(grid[0], check=False)  # what cannot be fitted is a row of the table
     cases = [first, *(another(each, first) for each in grid[1:])]
     shown = not options.quiet and sys.stderr.isatty()
-    told = itertools.count(1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
     with ended_by_interrupt(options.own_process):
         try:
             found = select(
                 [case.model for case in cases], first.data, options.criterion, options.seed, options.restarts, options.folds,
                 weights=first.weights, stop=stop,
-                progress=(lambda name: print(f"{next(told)} of {len(cases)}: {name}", file=sys.stderr)) if shown else None,
+                progress=_tell if shown else None,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error
@@ -77,6 +76,13 @@ def run(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(found)
     return 0 if found.best_index is not None else 1
+
+
+def _tell(now: SelectProgress) -> None:
+    """The model that begins, and the best so far."""
+    if now.model is not None:
+        best = "" if now.best is None else f" (best so far: {now.best}, {now.best_value:.3f})"
+        print(f"{now.done + 1} of {now.of}: {now.model}{best}", file=sys.stderr)
 
 
 def _grid(options: argparse.Namespace) -> list[argparse.Namespace]:

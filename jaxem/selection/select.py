@@ -18,7 +18,7 @@ from jaxem.result import Fit, Status, Stop
 from jaxem.selection.criteria import criteria, units_of
 from jaxem.selection.cross_validation import check_folds, cross_validate
 from jaxem.selection.entropy import share_known, state_entropy
-from jaxem.selection.selection import CRITERIA, Candidate, Selection, ranked
+from jaxem.selection.selection import CRITERIA, Candidate, Selection, SelectProgress, ranked
 from jaxem.settings import short_name
 
 SOUND = (Status.CONVERGED, Status.MAX_STEPS)
@@ -34,7 +34,7 @@ def select(
     *,
     weights: Any = None,
     stop: Stop | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[SelectProgress], None] | None = None,
 ) -> Selection:
     """Fits every model to the data and ranks them by a criterion.
 
@@ -64,7 +64,7 @@ def select(
         folds: number of folds of a cross-validation of every model; None for none.
         weights: as for `fit`.
         stop: when a fit ends, as for `fit`.
-        progress: called with the short name of the model that begins.
+        progress: called with a `SelectProgress` before each model and at the end.
 
     Raises:
         TypeError, ValueError: no models, or what is no model; models of different kinds of data, which have no likelihoods of the
@@ -84,14 +84,23 @@ def select(
     table, fits = [], []
     for name, model, rows in zip(names, given, prepared, strict=True):
         if progress is not None:
-            progress(name)
+            progress(_progress(table, name, names, criterion))
         row, found = _try(name, model, rows, key, restarts, folds, stop)
         table.append(row)
         fits.append(found)
+    if progress is not None:
+        progress(_progress(table, None, names, criterion))
     values = np.array([getattr(row, criterion) for row in table], np.float64)
     best = int(ranked(values, criterion)[0])
     n, unit = units_of(prepared[0], np.asarray(prepared[0].weights, np.float64))
     return Selection(tuple(table), given, tuple(fits), criterion, n, unit, folds, None if np.isnan(values[best]) else best)
+
+
+def _progress(table: list[Candidate], name: str | None, names: list[str], criterion: str) -> SelectProgress:
+    values = np.array([getattr(row, criterion) for row in table], np.float64)
+    best = None if np.isnan(values).all() else int(ranked(values, criterion)[0])
+    told = (None, np.nan) if best is None else (table[best].model, float(values[best]))
+    return SelectProgress(len(table), len(names), name, *told)
 
 
 def _try(

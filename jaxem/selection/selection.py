@@ -34,6 +34,16 @@ class Candidate(NamedTuple):
     seconds: float  # of fit and cross-validation, compilation in
 
 
+class SelectProgress(NamedTuple):
+    """What a progress callback of `select` is told before each model, and once more at the end."""
+
+    done: int  # models that have been fitted, or have failed
+    of: int  # models in all
+    model: str | None  # short name of the one that begins; None at the end
+    best: str | None  # the best so far by the criterion; None where no model has one yet
+    best_value: float  # its criterion; NaN
+
+
 @dataclass(frozen=True)
 class Selection:
     """What `select` returns: `print` shows it best first, `jaxem.plot.plot_criteria` draws it."""

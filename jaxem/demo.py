@@ -16,8 +16,8 @@ from jaxem.families import Gaussian, GaussianParams
 from jaxem.fit import Progress, fit
 from jaxem.models import Mixture, MixtureParams
 from jaxem.parameters import comparison_table
-from jaxem.report import summarize
 from jaxem.result import Fit
+from jaxem.summary import summarize
 from jaxem.view import view_of
 
 NAMES = ("x1", "x2")

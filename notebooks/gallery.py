@@ -30,7 +30,7 @@ from IPython.display import Image, display
 import jaxem
 from jaxem import Interval, Mixture, Regression, Single, Stop, fit, tobit
 from jaxem.plot import figure_overview
-from jaxem.report import summarize
+from jaxem.summary import summarize
 
 jax.config.update("jax_enable_x64", True)  # a notebook owns its process; the library never sets this
 REFERENCE = Path.cwd().parent / "tests" / "reference"

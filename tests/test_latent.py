@@ -17,7 +17,7 @@ from scipy import stats
 import jaxem
 from jaxem import Latent, Status, Stop, fit, fit_batch
 from jaxem.domains import Positive, PositiveDefinite, Real, Simplex, Unit
-from jaxem.report import summarize
+from jaxem.summary import summarize
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "reference" / "linkage_rao" / "expected.json").read_text())

@@ -24,7 +24,7 @@ from jaxem import (
     stochastic_em,
     successive_halving,
 )
-from jaxem.report import describe_restarts
+from jaxem.summary import describe_restarts
 
 STOP = Stop(tolerance=1e-6, max_steps=200)
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import jaxem
-from jaxem import catalogue, report
+from jaxem import catalogue
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.model_file import write_model
@@ -21,6 +21,7 @@ from jaxem.commands.standard_errors import Told, add_errors, check_errors, check
 from jaxem.document import document
 from jaxem.fit import fit
 from jaxem.result import Fit, Status, Stop
+from jaxem.summary import summarize
 from jaxem.tables import is_parquet
 from jaxem.view import view_of
 
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(options: argparse.Namespace, case: Case, told: Told) -> None:
     """The account of the fit."""
-    print(report.summarize(case.model, told.fit, case.data, weights=case.weights, certificate=told.certificate))
+    print(summarize(case.model, told.fit, case.data, weights=case.weights, certificate=told.certificate))
     tells = MODELS[options.model].tells
     if tells is not None:
         print("", tells(case.model, told.fit.params, case.rows), sep="\n")

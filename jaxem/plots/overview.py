@@ -33,9 +33,9 @@ from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, 
 from jaxem.plots.sequences import plot_series, plot_smoothed, plot_transitions
 from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import is_survival, plot_survival
-from jaxem.report import describe
 from jaxem.result import Fit, Status
 from jaxem.sequences import read_sequences
+from jaxem.summary import describe
 from jaxem.view import View, view_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The report as text and as JSON: names, numbers and counts, for any family."""
+"""The account of a fit as text and as JSON: names, numbers and counts, for any family."""
 
 import json
 
@@ -24,7 +24,7 @@ from jaxem import (
     Single,
     Stop,
     fit,
-    report,
+    summary,
 )  # fmt: skip
 from jaxem.document import document
 from jaxem.parameters import comparison_table, number, parameter_table
@@ -44,7 +44,7 @@ def fitted():
 
 
 def lines_of(text):
-    """Table of a report: title -> numbers."""
+    """Table of an account: title -> numbers."""
     body = text.split("\n\n", 1)[1]
     found = {}
     for line in body.splitlines():
@@ -56,7 +56,7 @@ def lines_of(text):
 
 def test_summary_of_gaussians(fitted):
     model, found, y = fitted
-    text = report.summarize(model, found, y, names=["height", "width"])
+    text = summary.summarize(model, found, y, names=["height", "width"])
     assert "150 rows, 2 columns: height, width" in text
     assert f"{float(found.log_likelihood):.4f}" in text
     assert max(map(len, text.splitlines()[8:])) < 100
@@ -72,7 +72,7 @@ def test_summary_of_gaussians(fitted):
 def test_criteria_count_rows(fitted):
     model, found, y = fitted
     weights = np.full(150, 2.0)
-    measured = report.criteria(model, found, y, weights)
+    measured = summary.criteria(model, found, y, weights)
     seen = (~np.isnan(y).all(axis=1)).sum()
     assert (measured.n_rows, measured.n, measured.n_parameters) == (seen, 300, 11)
     assert measured.bic == pytest.approx(-2 * float(found.log_likelihood) + 11 * np.log(300))
@@ -186,7 +186,7 @@ def test_gate():
     text = parameter_table(model, model.init(0, data), view_of(data))
     titles = [line.split("  ")[0].strip() for line in text.splitlines()[2:]]
     assert titles == ["gate coefficient income", "gate intercept", "coefficient age", "intercept", "sd"]
-    assert "1 gate covariate: income" in report.describe_data(view_of(data))
+    assert "1 gate covariate: income" in summary.describe_data(view_of(data))
 
 
 def test_descriptions():
@@ -197,15 +197,15 @@ def test_descriptions():
         "Negative binomial": Single(jaxem.NegativeBinomial()),
         "Product (Gaussian, Poisson) mixture, 1 component": Mixture(Product(a=Gaussian(), b=Poisson()), 1),
     }
-    assert [report.describe(model) for model in texts.values()] == list(texts)
+    assert [summary.describe(model) for model in texts.values()] == list(texts)
 
 
 def test_censored_and_missing_are_counted():
     lower, upper = np.array([1, -np.inf, 3, 1, -np.inf, np.nan]), np.array([1, 2, np.inf, 2, np.inf, np.nan])
     view = view_of(Interval(lower, upper))
-    assert report.describe_censored(view) == "1 exact, 1 left, 1 right, 1 interval"
+    assert summary.describe_censored(view) == "1 exact, 1 left, 1 right, 1 interval"
     assert view.missing.sum() == 2
-    assert report.describe_missing(view.missing) == "2 of 6 cells (33.3 %), in 2 rows; 2 rows have nothing observed"
+    assert summary.describe_missing(view.missing) == "2 of 6 cells (33.3 %), in 2 rows; 2 rows have nothing observed"
 
 
 def test_view_refuses():

@@ -1,4 +1,4 @@
-"""What a fit says, as text for a person (as JSON for a program: `jaxem.document`)."""
+"""What a fit says, as text for a person (as JSON for a program: `jaxem.document`; as a page with pictures: `jaxem.report`)."""
 
 from __future__ import annotations
 

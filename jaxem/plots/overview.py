@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,14 @@ LOADINGS = 4  # states whose loadings are drawn
 Panel = Callable[["Axes"], Any]
 
 
+class Panels(NamedTuple):
+    """What there is to draw of a fit, each on axes of its own."""
+
+    seen: list[Panel]  # the data, and what the states say of them
+    states: list[Panel]  # which row belongs where, and how surely
+    params: list[Panel]
+
+
 def figure_overview(
     model: Any,
     fit: Fit,
@@ -71,7 +79,9 @@ def figure_overview(
         truth: params that generated the data; with them the last panel compares, without it shows the params.
     """
     view = view_of(data, names, model=model)
-    panels = _panels(model, fit, data, view, weights, columns, truth)
+    kinds = panels_of(model, fit, data, view, weights, columns, truth)
+    history: Panel = lambda ax: plot_history(fit, ax)  # noqa: E731
+    panels = [*kinds.seen, history, *kinds.states, *kinds.params]
     across = 3 if len(panels) > 4 or len(panels) == 3 else min(len(panels), 2)
     down = -(-len(panels) // across)
     figure = new_figure((14 / 3 * across, 4.2 * down))
@@ -85,7 +95,16 @@ def figure_overview(
     return figure
 
 
-def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: tuple[int, int], truth: Any) -> list[Panel]:
+def panels_of(
+    model: Any,
+    fit: Fit,
+    data: Any,
+    view: View,
+    weights: Any = None,
+    columns: tuple[int, int] = (0, 1),
+    truth: Any = None,
+) -> Panels:
+    """The pictures that suit the data and the params; arguments as for `figure_overview`."""
     params, names = fit.params, view.columns
     several = model.n_states > 1
     if hasattr(model, "n_latent"):  # what is hidden is a vector that moves in time
@@ -94,35 +113,39 @@ def _panels(model: Any, fit: Fit, data: Any, view: View, weights: Any, columns: 
             lambda ax, j=j: plot_state_space(model, params, data, output=j, steps=ahead, name=names[j], ax=ax)
             for j in range(min(view.d, OUTPUTS))
         ]
-        return [*own, lambda ax: plot_history(fit, ax)]
+        return Panels(own, [], [])
     if hasattr(model, "regimes"):  # rows depend on rows before them
         posterior = np.asarray(model.posterior(params, data))
         series: Panel = lambda ax: plot_regimes(model, params, data, ax, names=names)  # noqa: E731
-        return [series, lambda ax: plot_history(fit, ax), lambda ax: plot_certainty(posterior, ax)]
+        return Panels([series], [lambda ax: plot_certainty(posterior, ax)], [])
     if getattr(model, "sequential", False) and hasattr(model, "viterbi"):
-        return _sequence_panels(model, fit, data, view, columns)
-    shared: dict[str, Any] = {"names": names}
-    out: list[Panel] = _fit_panels(model, params, data, view, weights, columns)
+        return Panels(_sequence_panels(model, fit, data, view, columns), [], [])
+    seen = _fit_panels(model, params, data, view, weights, columns)
     if view.gate is not None and several:
-        out.append(lambda ax: plot_gate(model, params, data, ax))
-    out.append(lambda ax: plot_history(fit, ax))
-    if hasattr(model, "scores"):
-        out.append(lambda ax: plot_scores(model, params, data, ax))
-        out.append(lambda ax: plot_explained(model, params, data, ax, names=names))
-    elif several or has_ellipses(model, params):
-        posterior = np.asarray(model.posterior(params, data))
-        if several:
-            out.append(lambda ax: plot_responsibilities(posterior, ax))
-        completed = _completed(model, params, data, view)
-        if completed is not None and not is_directional(view) and (several or view.missing.any()):
-            holes = view.missing
-            out.append(lambda ax: plot_uncertainty(posterior, completed, ax, holes=holes, columns=columns, **shared))
-        elif several:
-            out.append(lambda ax: plot_certainty(posterior, ax, weights=weights))
+        seen.append(lambda ax: plot_gate(model, params, data, ax))
     if truth is not None:
-        out.append(lambda ax: plot_parameters(model, truth, params, ax, data=data))
+        told: list[Panel] = [lambda ax: plot_parameters(model, truth, params, ax, data=data)]
     else:
-        out += _parameter_panels(model, params, data, view)
+        told = _parameter_panels(model, params, data, view)
+    return Panels(seen, _state_panels(model, params, data, view, weights, columns), told)
+
+
+def _state_panels(model: Any, params: Any, data: Any, view: View, weights: Any, columns: tuple[int, int]) -> list[Panel]:
+    """Which row belongs where."""
+    names, several = view.columns, model.n_states > 1
+    if hasattr(model, "scores"):
+        scores: Panel = lambda ax: plot_scores(model, params, data, ax)  # noqa: E731
+        return [scores, lambda ax: plot_explained(model, params, data, ax, names=names)]
+    if not (several or has_ellipses(model, params)):
+        return []
+    posterior = np.asarray(model.posterior(params, data))
+    out: list[Panel] = [lambda ax: plot_responsibilities(posterior, ax)] if several else []
+    completed = _completed(model, params, data, view)
+    if completed is not None and not is_directional(view) and (several or view.missing.any()):
+        shown: dict[str, Any] = {"holes": view.missing, "columns": columns, "names": names}
+        out.append(lambda ax: plot_uncertainty(posterior, completed, ax, **shown))
+    elif several:
+        out.append(lambda ax: plot_certainty(posterior, ax, weights=weights))
     return out
 
 
@@ -142,7 +165,7 @@ def _sequence_panels(model: Any, fit: Fit, data: Any, view: View, columns: tuple
         out.append(lambda ax: plot_components(model, params, view, ax, columns=columns, names=names))
     else:
         out += _column_panels(model, params, data, view)
-    return [*out, lambda ax: plot_history(fit, ax)]
+    return out
 
 
 def _column_panels(model: Any, params: Any, data: Any, view: View) -> list[Panel]:

@@ -48,7 +48,7 @@ def dense(name, params):
     n_states, d = np.shape(params.mean)
     value = np.asarray(params.covariance, np.float64)
     if name[2] == "I":
-        value = value[..., None] * np.eye(d) if value.ndim else value * np.eye(d)
+        value = (value[..., None, None] if name[1] == "I" else value[..., None]) * np.eye(d)  # one variance, or one a column
     return np.broadcast_to(value, (n_states, d, d))
 
 

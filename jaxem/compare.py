@@ -39,6 +39,15 @@ class Trial(NamedTuple):
         return "REFUSED" if self.fit is None else Status(int(self.fit.status)).name
 
 
+class CompareProgress(NamedTuple):
+    """What a progress callback of `compare` is told before each algorithm."""
+
+    done: int  # algorithms that have run
+    of: int  # algorithms in all
+    algorithm: str  # name of the one that begins
+    objective: float  # best so far, -inf before there is one
+
+
 class Path(NamedTuple):
     """How far a run was below the best of all, at the points that its history kept."""
 
@@ -149,7 +158,7 @@ def compare(
     weights: Any = None,
     within: float = WITHIN,
     repeats: int = 1,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[CompareProgress], None] | None = None,
 ) -> Comparison:
     """Fits `model` by every algorithm from one start, and counts what each spends.
 
@@ -166,7 +175,7 @@ def compare(
         budget: passes after which every run ends.
         within: how near the best objective counts as there, in units of log-likelihood.
         repeats: timed runs, of which the median counts.
-        progress: called with the name of the algorithm that begins.
+        progress: called with a `CompareProgress` before each algorithm.
 
     Raises:
         TypeError, ValueError: bad input, before anything is fitted.
@@ -190,10 +199,11 @@ def compare(
     else:
         check_params(model.domains, model.structure(rows), params)
         start = params
-    trials = []
+    trials: list[Trial] = []
     for name, algorithm in algorithms.items():
         if progress is not None:
-            progress(name)
+            best = max((trial.objective for trial in trials), default=-np.inf)
+            progress(CompareProgress(len(trials), len(algorithms), name, best))
         trials.append(_try(name, model, rows, algorithm, start, key, stop, repeats))
     return Comparison(tuple(trials), within)
 

@@ -166,16 +166,6 @@ def test_quiet_says_nothing(data, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_on_a_terminal(data, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    seen = []
-    monkeypatch.setattr("rich.status.Status.update", lambda self, text: seen.append(text))
-    assert cli.main(fit_options(data)) == 0
-    assert "4 of 4 restarts done" in seen[-1]
-    assert "left to gain" in seen[-1]
-
-
 def test_single_gaussian_and_prior(data, tmp_path):
     output = tmp_path / "fit.json"
     options = ["--model", "gaussian", "--columns", "height,width", "--prior", "weak", "--output", str(output), "--quiet"]

@@ -6,7 +6,6 @@ import argparse
 import inspect
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jaxem.catalogue import CommandError
 from jaxem.commands.case import check_case, load
 from jaxem.commands.options import add_case, add_stop, names, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
+from jaxem.commands.progress import watching
 from jaxem.compare import Comparison, compare
 from jaxem.result import Stop
 
@@ -104,11 +104,10 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     case = load(options)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
-    shown = not options.quiet and sys.stderr.isatty()
-    with ended_by_interrupt(options.own_process):
+    with watching(not options.quiet) as watch, ended_by_interrupt(options.own_process):
         found = compare(
             case.model, case.rows, chosen, key=options.seed, stop=stop, budget=options.budget,
-            progress=(lambda name: print(f"running {name}", file=sys.stderr)) if shown else None,
+            progress=watch and watch.comparing,
         )  # fmt: skip
     try:
         _write(options, found)

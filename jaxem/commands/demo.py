@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxem.commands.fit import draw_overview
-from jaxem.commands.output import check_picture, ended_by_interrupt, need, progress, writing
+from jaxem.commands.output import check_picture, ended_by_interrupt, need, writing
+from jaxem.commands.progress import watching
 
 
 def add(commands: Any) -> None:
@@ -25,8 +26,8 @@ def run(options: argparse.Namespace) -> int:
 
     need("matplotlib")
     check_picture(options.output)
-    with progress(True) as show, ended_by_interrupt(options.own_process):
-        done = demo.run(show)
+    with watching(True, "the mini-project") as watch, ended_by_interrupt(options.own_process):
+        done = demo.run(watch and watch.fitting)
     print(done.account())
     with writing() as stage:
         target = stage(options.output)

@@ -16,11 +16,13 @@ from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.model_file import write_model
 from jaxem.commands.options import add_case, add_stop, whole
-from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, progress, writing
+from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
+from jaxem.commands.progress import watching
 from jaxem.commands.standard_errors import Told, add_errors, check_errors, check_possible, tell_errors
 from jaxem.document import document
 from jaxem.fit import fit
 from jaxem.result import Fit, Status, Stop
+from jaxem.settings import short_name
 from jaxem.summary import summarize
 from jaxem.tables import is_parquet
 from jaxem.view import view_of
@@ -67,13 +69,13 @@ def run(options: argparse.Namespace) -> int:
     check_possible(options, case)
     restarts = options.restarts or (RESTARTS if case.model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
-    with progress(not options.quiet) as show, ended_by_interrupt(options.own_process):
-        fitted = fit(case.model, case.rows, key=options.seed, restarts=restarts, stop=stop, progress=show)
+    with watching(not options.quiet, short_name(case.model)) as watch, ended_by_interrupt(options.own_process):
+        fitted = fit(case.model, case.rows, key=options.seed, restarts=restarts, stop=stop, progress=watch and watch.fitting)
     told = Told(fitted, None, None, "")
     try:
         if options.se is not None:
-            with ended_by_interrupt(options.own_process):
-                told = tell_errors(options, case, fitted)
+            with watching(not options.quiet) as watch, ended_by_interrupt(options.own_process):
+                told = tell_errors(options, case, fitted, watch)
         _write(options, case, told)
     finally:  # a full disk is no reason to keep the result back
         if not options.quiet:

@@ -11,13 +11,15 @@ import numpy as np
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.options import add_case, add_stop, whole
-from jaxem.commands.output import check_targets, ended_by_interrupt, need, progress, writing
+from jaxem.commands.output import check_targets, ended_by_interrupt, need, writing
+from jaxem.commands.progress import watching
 from jaxem.fit import fit
 from jaxem.missing.drawing import check_draws
 from jaxem.missing.frames import check_raw
 from jaxem.missing.multiple import impute
 from jaxem.missing.params_draws import METHODS
 from jaxem.result import Status, Stop
+from jaxem.settings import short_name
 from jaxem.tables import ArrowTable, TextTable, is_parquet
 from jaxem.view import View
 
@@ -71,14 +73,17 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"--model {options.model}: {error}") from error
     restarts = options.restarts or (RESTARTS if case.model.needs_key else 1)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
-    with progress(not options.quiet) as show, ended_by_interrupt(options.own_process):
+    with watching(not options.quiet, short_name(case.model)) as watch, ended_by_interrupt(options.own_process):
+        show = watch and watch.fitting
         fitted = fit(case.model, case.rows, key=options.seed, restarts=restarts, stop=stop, progress=show)
         if int(fitted.status) not in (Status.CONVERGED, Status.MAX_STEPS):
             raise CommandError(f"{options.data}: {Status(int(fitted.status)).sentence}")
+        if watch is not None:
+            watch.begin(f"{options.draws} imputations by {options.method.replace('_', ' ')}", "refits")
         try:
             found = impute(
                 case.model, fitted.params, case.data, draws=options.draws, method=options.method, key=options.seed,
-                weights=case.weights,
+                weights=case.weights, progress=show,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CommandError(f"--method {options.method}: {error}") from error

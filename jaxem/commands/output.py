@@ -1,4 +1,4 @@
-"""What commands write and show: files that appear whole or not at all, pictures, one moving line."""
+"""What commands write and show: files that appear whole or not at all, pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxem.catalogue import CommandError
-from jaxem.fit import Progress
 from jaxem.tables import check_target, staged
 
 EXTRA = 'pip install "jaxem[cli]"'
@@ -52,19 +51,6 @@ def picture_format(path: Path) -> str:
 
 
 @contextmanager
-def progress(wanted: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A callback for `fit` that shows one moving line; None where nobody watches."""
-    if not (wanted and sys.stderr.isatty() and sys.stdout.isatty()):
-        yield None
-        return
-    need("rich")
-    from rich.console import Console
-
-    with Console(stderr=True).status("compiling") as line:
-        yield lambda now: line.update(_moving(now))
-
-
-@contextmanager
 def ended_by_interrupt(own_process: bool) -> Iterator[None]:
     """Ctrl-C ends the process at once: an exception could get lost in a callback of the compiler, or crash its teardown."""
 
@@ -82,11 +68,6 @@ def ended_by_interrupt(own_process: bool) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _moving(now: Progress) -> str:
-    done = f"step {now.steps}, {now.finished} of {now.lanes} restarts done"
-    return f"{done}, log-likelihood {now.objective:.4f}, left to gain {now.gap:.1e}"
 
 
 def need(package: str) -> None:

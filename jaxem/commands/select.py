@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from jaxem.commands.case import Case, another, check_case, load
 from jaxem.commands.model_file import write_model
 from jaxem.commands.options import add_case, add_stop, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
+from jaxem.commands.progress import watching
 from jaxem.result import Stop
-from jaxem.selection import Selection, SelectProgress, select
+from jaxem.selection import Selection, select
 from jaxem.selection.selection import CRITERIA
 
 GRID = ("components", "states", "factors", "regimes", "order", "covariance")  # options that take several values
@@ -59,14 +59,12 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     first = load(grid[0], check=False)  # what cannot be fitted is a row of the table
     cases = [first, *(another(each, first) for each in grid[1:])]
-    shown = not options.quiet and sys.stderr.isatty()
     stop = Stop(options.tolerance, max_steps=options.max_steps)
-    with ended_by_interrupt(options.own_process):
+    with watching(not options.quiet) as watch, ended_by_interrupt(options.own_process):
         try:
             found = select(
                 [case.model for case in cases], first.data, options.criterion, options.seed, options.restarts, options.folds,
-                weights=first.weights, stop=stop,
-                progress=_tell if shown else None,
+                weights=first.weights, stop=stop, progress=watch and watch.selecting,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error
@@ -76,13 +74,6 @@ def run(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(found)
     return 0 if found.best_index is not None else 1
-
-
-def _tell(now: SelectProgress) -> None:
-    """The model that begins, and the best so far."""
-    if now.model is not None:
-        best = "" if now.best is None else f" (best so far: {now.best}, {now.best_value:.3f})"
-        print(f"{now.done + 1} of {now.of}: {now.model}{best}", file=sys.stderr)
 
 
 def _grid(options: argparse.Namespace) -> list[argparse.Namespace]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case
 from jaxem.commands.options import number, whole
+from jaxem.commands.progress import Watch
 from jaxem.inference import Certificate, Inference, certificate, polish, standard_errors
 from jaxem.inference.certificate import MAXIMUM
 from jaxem.inference.information import unit_weights
@@ -71,7 +72,7 @@ def check_possible(options: argparse.Namespace, case: Case) -> None:
         raise _refused(options, error) from error
 
 
-def tell_errors(options: argparse.Namespace, case: Case, fitted: Fit) -> Told:
+def tell_errors(options: argparse.Namespace, case: Case, fitted: Fit, watch: Watch | None = None) -> Told:
     """Standard errors and certificate of a fit, after Newton's method where it had stopped too early for them.
 
     Raises:
@@ -80,6 +81,8 @@ def tell_errors(options: argparse.Namespace, case: Case, fitted: Fit) -> Told:
     status = Status(int(fitted.status))
     if status not in (Status.CONVERGED, Status.MAX_STEPS):
         return Told(fitted, None, None, f"No standard errors: the fit ended as {status.name}, at no maximum.")
+    if watch is not None:
+        watch.begin("certificate")
     found, note = certificate(case.model, fitted, case.data, case.weights), ""
     if not found.trusted:
         better = polish(case.model, fitted, case.data, case.weights)
@@ -88,12 +91,16 @@ def tell_errors(options: argparse.Namespace, case: Case, fitted: Fit) -> Told:
             after = certificate(case.model, better, case.data, case.weights)
             note = _polished(found, after, steps)
             fitted, found = better, after
-    more = {"key": options.seed, "draws": options.draws or DRAWS} if options.se in REFITS else {}
+    refits = options.se in REFITS
+    if watch is not None:
+        watch.begin(f"standard errors by {options.se.replace('_', ' ')}", "refits")
+    drawn = {"key": options.seed, "draws": options.draws or DRAWS, "progress": watch and watch.fitting}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # they are in the summary as well
             inference = standard_errors(
-                case.model, fitted.params, case.data, options.se, weights=case.weights, level=options.level or LEVEL, **more
+                case.model, fitted.params, case.data, options.se, weights=case.weights, level=options.level or LEVEL,
+                **(drawn if refits else {}),
             )
     except (TypeError, ValueError) as error:
         raise _refused(options, error) from error

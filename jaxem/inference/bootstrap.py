@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jaxem.fit import fit_batch, fit_weighted
 from jaxem.inference.information import unit_weights
 from jaxem.inference.point import Point
 from jaxem.inference.replicates import replicate, template_of
+from jaxem.lanes import Progress
 from jaxem.result import Fit, Status, Stop
 
 CELLS = 1 << 24  # weights, or cells of drawn data, that are held at once: more draws go in turns
@@ -33,7 +35,9 @@ class Refits(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def refit(point: Point, data: Any, method: str, key: Any, draws: int, groups: np.ndarray | None = None) -> Refits:
+def refit(
+    point: Point, data: Any, method: str, key: Any, draws: int, groups: np.ndarray | None = None, progress: Any = None
+) -> Refits:
     """Refits to `draws` samples, begun at the fit and with its labels (Efron 1979, Annals of Statistics 7:1).
 
     ``"bootstrap"``: units, which are rows or sequences, or `groups` of them, are drawn with replacement. A weight is a
@@ -51,6 +55,7 @@ def refit(point: Point, data: Any, method: str, key: Any, draws: int, groups: np
         key: an int seed or a JAX key.
         draws: B.
         groups: (units,) numbers 0..G-1 of groups that are drawn as one, for "bootstrap".
+        progress: called with a `Progress` of all the refits, or None.
 
     Raises:
         TypeError, ValueError: fewer than two units; data that cannot be drawn; with what to use.
@@ -62,11 +67,18 @@ def refit(point: Point, data: Any, method: str, key: Any, draws: int, groups: np
     turns = -(-draws // max(1, CELLS // max(size, 1)))
     each = -(-draws // turns)
     run = _drawn(point, data, units) if parametric else _resampled(point, units, groups)
-    found = [_aligned(point, run(jax.random.fold_in(key, turn), each)) for turn in range(turns)]
+    found = [_aligned(point, run(jax.random.fold_in(key, turn), each, _of_all(progress, turn, turns))) for turn in range(turns)]
     cells, free, status = (np.concatenate(parts)[:draws] for parts in zip(*found, strict=True))
     failed = status != Status.CONVERGED
     cells[failed], free[failed] = np.nan, np.nan
     return Refits(cells, free, _remarks(status))
+
+
+def _of_all(progress: Callable[[Progress], None] | None, turn: int, turns: int) -> Callable[[Progress], None] | None:
+    """A callback for one turn of several that tells of all."""
+    if progress is None or turns == 1:
+        return progress
+    return lambda now: progress(now._replace(finished=now.finished + turn * now.lanes, lanes=turns * now.lanes))
 
 
 def _remarks(status: np.ndarray) -> tuple[str, ...]:
@@ -93,10 +105,12 @@ def _resampled(point: Point, units: np.ndarray, groups: np.ndarray | None) -> An
             'be the same. Take "parametric_bootstrap", which draws new data from the model, or "oakes".'
         )
 
-    def run(key: jax.Array, count: int) -> Fit:
+    def run(key: jax.Array, count: int, progress: Any) -> Fit:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         weights = draw_weights(rng, units, groups, count)
-        return fit_weighted(point.model, point.rows, weights, point.params, algorithm=_algorithm(point.model), stop=STOP)
+        return fit_weighted(
+            point.model, point.rows, weights, point.params, algorithm=_algorithm(point.model), stop=STOP, progress=progress
+        )
 
     return run
 
@@ -118,11 +132,13 @@ def _drawn(point: Point, data: Any, units: np.ndarray) -> Any:
     template = template_of(data, point.rows, units)
     model = point.model
 
-    def run(key: jax.Array, count: int) -> Fit:
+    def run(key: jax.Array, count: int, progress: Any) -> Fit:
         datasets = replicate(model, point.params, template, jax.random.split(key, count))
         starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), point.params)
         weights = [template.weights] * count
-        return fit_batch(model, datasets, params=starts, weights=weights, algorithm=_algorithm(model), stop=STOP)
+        return fit_batch(
+            model, datasets, params=starts, weights=weights, algorithm=_algorithm(model), stop=STOP, progress=progress
+        )
 
     return run
 

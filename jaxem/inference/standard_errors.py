@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxem.checks import check_count
 from jaxem.inference import information
 from jaxem.inference.inference import Inference, check_level
 from jaxem.inference.point import STILL, Point, look_at
+from jaxem.lanes import Progress
 
 METHODS = (
     "oakes", "observed", "louis", "supplemented", "empirical", "sandwich", "bootstrap", "parametric_bootstrap", "jackknife",
@@ -31,6 +33,7 @@ def standard_errors(
     groups: Any = None,
     key: Any = None,
     draws: int = 200,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Inference:
     """Standard errors, covariances and intervals of params that maximise the likelihood (plus log prior).
 
@@ -63,6 +66,7 @@ def standard_errors(
         groups: (n,) labels of rows (or sequences) that belong together, for sandwich, jackknife and bootstrap.
         key: an int seed or a JAX key, for the bootstraps.
         draws: refits of a bootstrap.
+        progress: called between steps of a bootstrap with a `Progress` whose lanes are refits.
 
     Returns:
         Inference, with NaN where nothing can be said.
@@ -85,7 +89,8 @@ def standard_errors(
 
         if key is None:
             raise ValueError("key: samples are drawn at random; give an int seed or a JAX key.")
-        return _conclude(point, method, level, refits=refit(point, data, method, key, check_count(draws, "draws"), labels))
+        found = refit(point, data, method, key, check_count(draws, "draws"), labels, progress)
+        return _conclude(point, method, level, refits=found)
     return _conclude(point, method, level, covariance=_covariance(point, method, units, labels))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax
 from jaxem.checks import as_key, check_count
 from jaxem.coordinates import cast, check_params
 from jaxem.data import prepare
+from jaxem.lanes import Progress
 from jaxem.missing.drawing import check_draws, draw_cells
 from jaxem.missing.frames import check_raw, fill
 from jaxem.missing.params_draws import METHODS, draw_params
@@ -39,7 +40,15 @@ class Imputations:
 
 
 def impute(
-    model: Any, params: Any, data: Any, *, draws: int = 20, method: str = "bootstrap", key: Any, weights: Any = None
+    model: Any,
+    params: Any,
+    data: Any,
+    *,
+    draws: int = 20,
+    method: str = "bootstrap",
+    key: Any,
+    weights: Any = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Imputations:
     """`draws` completed data sets: missing cells drawn from p(missing | observed, params), params drawn for each data set anew.
 
@@ -60,6 +69,7 @@ def impute(
             rows; the model needs a proper conjugate prior, see `jaxem.gibbs`.
         key: an int seed or a JAX key.
         weights: of the rows, as for `fit`.
+        progress: called with a `Progress` of the refits of a bootstrap or of the Gibbs sampling, as by `fit`.
 
     Returns:
         Imputations, whose data sets hold the rows in order, observed cells as given; a data frame is answered by data frames.
@@ -74,7 +84,7 @@ def impute(
     for_params, for_cells = jax.random.split(as_key(key))
     rows = prepare(model, data, weights)
     check_params(model.domains, model.structure(rows), params)
-    drawn, remarks = draw_params(model, cast(params, rows.dtype), rows, draws, method, for_params)
+    drawn, remarks = draw_params(model, cast(params, rows.dtype), rows, draws, method, for_params, progress)
     cells = draw_cells(model, drawn, rows, view, jax.random.split(for_cells, draws))
     return Imputations(tuple(fill(data, view, own) for own in cells), drawn, method, remarks)
 

@@ -18,16 +18,20 @@ METHODS = ("bootstrap", "posterior", "data_augmentation")
 DRAWS, BURN_IN, CHAINS = 250, 500, 4  # of Gibbs sampling, from which imputations are taken far apart
 
 
-def draw_params(model: Any, params: Any, rows: Rows, draws: int, method: str, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
-    """Params whose leaves lead with `draws`, and remarks for a person."""
+def draw_params(
+    model: Any, params: Any, rows: Rows, draws: int, method: str, key: jax.Array, progress: Any = None
+) -> tuple[Any, tuple[str, ...]]:
+    """Params whose leaves lead with `draws`, and remarks for a person; `progress` is told of what takes long."""
     if method == "bootstrap":
-        return bootstrap_params(model, params, rows, draws, key)
+        return bootstrap_params(model, params, rows, draws, key, progress)
     if method == "posterior":
         return posterior_params(model, params, rows, draws, key), ()
-    return augmented_params(model, params, rows, draws, key)
+    return augmented_params(model, params, rows, draws, key, progress)
 
 
-def bootstrap_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
+def bootstrap_params(
+    model: Any, params: Any, rows: Rows, draws: int, key: jax.Array, progress: Any = None
+) -> tuple[Any, tuple[str, ...]]:
     """Fits to rows drawn with replacement (whole sequences, where rows follow one another), each started at `params`.
 
     A row drawn c times has c times its weight (Efron 1994, JASA 89:463; Honaker and King 2010, Am. J. Pol. Sci. 54:561).
@@ -44,7 +48,7 @@ def bootstrap_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.A
         raise ValueError(f"method: 'bootstrap' draws {what} with replacement, and there is {len(present)}; take 'posterior'.")
     chosen = np.asarray(jax.random.choice(key, present, (draws, len(present))))
     counts = np.stack([np.bincount(own, minlength=len(weights)) for own in chosen])
-    fitted = fit_weighted(model, rows, counts * weights, params)
+    fitted = fit_weighted(model, rows, counts * weights, params, progress=progress)
     found, status = fitted.params, fitted.status
     bad = [Status(int(each)) for each in np.asarray(status) if int(each) != Status.CONVERGED]
     if not bad:
@@ -84,14 +88,17 @@ def _params_at(model: Any, like: Any, vectors: jax.Array) -> Any:
     return jax.vmap(lambda each: model.from_unconstrained(each, like=like))(vectors)
 
 
-def augmented_params(model: Any, params: Any, rows: Rows, draws: int, key: jax.Array) -> tuple[Any, tuple[str, ...]]:
+def augmented_params(
+    model: Any, params: Any, rows: Rows, draws: int, key: jax.Array, progress: Any = None
+) -> tuple[Any, tuple[str, ...]]:
     """Draws from the posterior by data augmentation (Tanner and Wong 1987, JASA 82:528; Schafer 1997), far apart in the chains.
 
     Raises:
         TypeError, ValueError: as `jaxem.gibbs`, which needs a proper conjugate prior.
     """
     each = max(DRAWS, -(-draws // CHAINS))
-    found = fit(model, rows, params=params, key=key, algorithm=gibbs(draws=each, burn_in=BURN_IN, chains=CHAINS))
+    algorithm = gibbs(draws=each, burn_in=BURN_IN, chains=CHAINS)
+    found = fit(model, rows, params=params, key=key, algorithm=algorithm, progress=progress)
     chains = found.detail
     place = np.linspace(0, CHAINS * each - 1, draws).round().astype(int)
     taken = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[place], chains.params)

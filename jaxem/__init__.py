@@ -20,7 +20,7 @@ from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impu
 from jaxem.missing import *  # noqa: F403  and what to do about missing cells
 from jaxem.model import Expectation, Family, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
-from jaxem.multi_start import Search, split_and_merge, successive_halving
+from jaxem.multi_start import Search, hierarchical, split_and_merge, successive_halving
 from jaxem.nuts import log_posterior, nuts
 from jaxem.priors import (
     BetaPrior,
@@ -44,8 +44,8 @@ __all__ = [
     "BetaPrior", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior", "Interval",
     "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
     "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles",
-    "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "impute_categories", "load", "log_posterior",
-    "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "save", "split_and_merge", "successive_halving",
+    "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "hierarchical", "impute_categories", "load",
+    "log_posterior", "nuts", "oblimin", "prepare", "promax", "quartimax", "rotate", "save", "split_and_merge", "successive_halving",
     "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_missing.__all__, *_models.__all__, *_selection.__all__,
 ]  # fmt: skip

@@ -15,13 +15,22 @@ CANDIDATES = 3  # seeds tried greedily at each draw
 WAYS = 3  # 0: k-means from k-means++ seeds; 1: the seeds alone; 2: seeds from random rows, memberships half uniform
 
 
+def number_of(way: jax.Array) -> jax.Array:
+    """The number of a way; that of the first for memberships that are given."""
+    return way if jnp.ndim(way) == 0 else jnp.zeros((), jnp.int32)
+
+
 def memberships(key: jax.Array, y: jax.Array, weights: jax.Array, n_states: int, way: jax.Array | int = 0) -> jax.Array:
     """(n, K) memberships times weights (n,) of the rows y (n, f), NaN where missing, by one of the `WAYS`.
 
     Columns come scaled. A distance is taken over the observed cells and scaled up to all of them (partial distance, Dixon
     1979); seeds are drawn with probability proportional to squared distance (Arthur and Vassilvitskii 2007), greedily the best
     of a few, then moved by k-means. A cluster that empties takes the farthest row.
+
+    Where `way` is memberships (n, K) themselves, they are taken.
     """
+    if jnp.ndim(way) == 2:
+        return jnp.asarray(way, y.dtype) * weights[:, None]
     present = (~jnp.isnan(y)).astype(y.dtype)
     y = jnp.where(present > 0, y, 0)
     f = y.shape[1]

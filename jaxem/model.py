@@ -295,7 +295,19 @@ class Model(Protocol):
         """The same for many data sets, in blocks of one shape: every leaf has a leading axis."""
 
     def init(self, key: Any, data: Any, way: Any = 0) -> Params:
-        """Starting params; `way` (0, 1, 2, ...) varies how they are found, for restarts."""
+        """Starting params; `way` (0, 1, 2, ...) varies how they are found, for restarts.
+
+        A model with `start_points` also takes memberships (n_pilot, K) of the pilot rows as `way`.
+        """
+
+    def start_points(self, data: Rows) -> jax.Array:
+        """(n_pilot, f) the pilot rows as points in which distance means unlikeness, NaN where missing: what starts cluster.
+
+        Raises:
+            TypeError: starts of this model are not from clusters of rows.
+        """
+        del data
+        raise TypeError(f"{type(self).__name__} does not start from clusters of rows.")
 
     def settle(self, params: Params, data: Rows) -> Model:
         """The same model with choices that depend on the data made."""

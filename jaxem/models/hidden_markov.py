@@ -152,6 +152,9 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
         """
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
+    def start_points(self, data: Rows) -> jax.Array:
+        return self.family.embed(data)
+
     def settle(self, params: HiddenMarkovParams | None, data: Rows) -> HiddenMarkov:
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, data))
@@ -316,6 +319,7 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
     k, dtype = model.n_states, rows.dtype
     allowed = model._allowed()
     r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, k, way)
+    drawn_here, way = jnp.ndim(way) == 0, initialize.number_of(way)
     lanes, row = rows.lanes, jnp.minimum(rows.pilot_index, rows.n - 1)
     begin, end = lanes.start[lanes.sequence[row]], lanes.end[lanes.sequence[row]]
     uniform = jax.random.uniform(jax.random.fold_in(key, 1), (rows.n + k + 1,), dtype)
@@ -325,7 +329,7 @@ def _init(model: HiddenMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> Hi
     drawn = (k * uniform[k + 1 :][begin + (row - begin) // length * length]).astype(jnp.int32)
     stretches = (0.8 * jax.nn.one_hot(drawn, k, dtype=dtype) + 0.2 / k) * rows.pilot_weights[:, None]
     r = jnp.where(way == 2, stretches, r)
-    if (np.tril(allowed, -1) == 0).all() and k > 1:
+    if (np.tril(allowed, -1) == 0).all() and k > 1 and drawn_here:
         part = ((row - begin) * k // (end - begin + 1)).clip(0, k - 1)
         r = jnp.where(way == 0, jax.nn.one_hot(part, k, dtype=dtype) * rows.pilot_weights[:, None], r)
     counts = r.sum(axis=0) + 1

@@ -147,6 +147,9 @@ class HiddenSemiMarkov(PathReadings, Model):
         """Emissions as `Mixture.init` finds components; durations from how long these last in a row, longer in other ways."""
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
+    def start_points(self, data: Rows) -> jax.Array:
+        return self.family.embed(data)
+
     def settle(self, params: HiddenSemiMarkovParams | None, data: Rows) -> HiddenSemiMarkov:
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, data))
@@ -299,6 +302,7 @@ jax.tree_util.register_dataclass(
 def _init(model: HiddenSemiMarkov, key: jax.Array, rows: Rows, way: jax.Array) -> HiddenSemiMarkovParams:
     k, d, dtype = model.n_states, model.max_duration, rows.dtype
     r = initialize.memberships(key, model.family.embed(rows), rows.pilot_weights, k, way)
+    way = initialize.number_of(way)
     often = (r.sum(axis=0) + 1) / (r.sum() + k)
     follows = jnp.asarray(model._allowed(), dtype) * often
     transition = follows / follows.sum(axis=1, keepdims=True)

@@ -121,6 +121,9 @@ class Mixture(ConjugateMixture, Model):
         """
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
+    def start_points(self, data: Rows) -> jax.Array:
+        return self.family.embed(data)
+
     def settle(self, params: MixtureParams | None, data: Rows) -> Mixture:
         components = None if params is None else params.components
         return dataclasses.replace(self, family=self.family.settle(components, data))

@@ -125,6 +125,9 @@ class MixtureOfExperts(Model):
         """Components as under a mixture, the gate flat at their shares."""
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
+    def start_points(self, data: Rows) -> jax.Array:
+        return self.family.embed(own(data))
+
     def settle(self, params: MixtureOfExpertsParams | None, data: Rows) -> MixtureOfExperts:
         components = None if params is None else params.components
         return dataclasses.replace(self, family=self.family.settle(components, own(data)))

@@ -150,6 +150,9 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         """Emissions as `Mixture.init` finds components; transitions that last, whatever the covariates."""
         return _init(self, as_key(key), as_rows(self, data), jnp.asarray(way))
 
+    def start_points(self, data: Rows) -> jax.Array:
+        return self.family.embed(own(data))
+
     def settle(self, params: NonhomogeneousParams | None, data: Rows) -> NonhomogeneousHiddenMarkov:
         emissions = None if params is None else params.emissions
         return dataclasses.replace(self, family=self.family.settle(emissions, own(data)))

@@ -13,6 +13,7 @@ from jaxem.checks import as_key, check_count, check_informative
 from jaxem.data import Rows, prepare
 from jaxem.fit import fit
 from jaxem.model import Model
+from jaxem.multi_start import Search, check_kind
 from jaxem.restarts import reached_best
 from jaxem.result import Fit, Status, Stop
 from jaxem.selection.criteria import criteria, units_of
@@ -34,6 +35,7 @@ def select(
     *,
     weights: Any = None,
     stop: Stop | None = None,
+    search: Search | None = None,
     progress: Callable[[SelectProgress], None] | None = None,
 ) -> Selection:
     """Fits every model to the data and ranks them by a criterion.
@@ -64,6 +66,8 @@ def select(
         folds: number of folds of a cross-validation of every model; None for none.
         weights: as for `fit`.
         stop: when a fit ends, as for `fit`.
+        search: how starts are found, in place of restarts, as for `fit`: with `hierarchical()` one tree of mergers serves every
+            number of components. Folds are fitted from restarts all the same.
         progress: called with a `SelectProgress` before each model and at the end.
 
     Raises:
@@ -74,6 +78,7 @@ def select(
         raise ValueError(f"criterion: found {criterion!r}; use one of {', '.join(CRITERIA)}.")
     if criterion == "cv_log_likelihood" and folds is None:
         raise ValueError("criterion: cv_log_likelihood needs a number of folds, for instance folds=5.")
+    check_kind(search)
     given = _check_models(models)
     restarts, key = check_count(restarts, "restarts"), as_key(key)
     names = _distinct([short_name(model) for model in given])
@@ -85,7 +90,7 @@ def select(
     for name, model, rows in zip(names, given, prepared, strict=True):
         if progress is not None:
             progress(_progress(table, name, names, criterion))
-        row, found = _try(name, model, rows, key, restarts, folds, stop)
+        row, found = _try(name, model, rows, key, restarts, folds, stop, search)
         table.append(row)
         fits.append(found)
     if progress is not None:
@@ -104,13 +109,14 @@ def _progress(table: list[Candidate], name: str | None, names: list[str], criter
 
 
 def _try(
-    name: str, model: Any, rows: Rows, key: jax.Array, restarts: int, folds: int | None, stop: Stop | None
+    name: str, model: Any, rows: Rows, key: jax.Array, restarts: int, folds: int | None, stop: Stop | None, search: Search | None
 ) -> tuple[Candidate, Fit | None]:
     begun = time.perf_counter()
-    tried = restarts if model.needs_key else 1
+    tried, search = (restarts, search) if model.needs_key else (1, None)
     held = np.nan
     try:
-        found = jax.block_until_ready(fit(model, rows, key=key, restarts=tried, stop=stop))
+        starts: dict[str, Any] = {"restarts": tried} if search is None else {"search": search}
+        found = jax.block_until_ready(fit(model, rows, key=key, stop=stop, **starts))
         sound = int(found.status) in SOUND
         if folds is not None and sound:
             held = cross_validate(model, rows, folds, key, restarts=tried, stop=stop).log_likelihood

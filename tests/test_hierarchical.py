@@ -1,0 +1,134 @@
+"""The start from merged clusters: the order of mergers against scipy's and against enumeration, and fits that begin there."""
+
+import csv
+import itertools
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+
+import jaxem
+from jaxem import Bernoulli, Gaussian, HiddenMarkov, Mixture, Poisson, Product, Single, hierarchical, select
+from jaxem.agglomerate import _order, fill, memberships, rescale
+from jaxem.kernels.agglomeration import cut, log_determinant, merge_order
+
+RNG = np.random.default_rng(5)
+OLD_FAITHFUL = Path(__file__).parent / "reference" / "gmm_old_faithful"
+
+
+def same(a, b):
+    """Whether two groupings are one but for their numbers."""
+    return len(set(zip(a, b, strict=True))) == len(set(a)) == len(set(b))
+
+
+# the order of mergers
+
+
+def test_spheres_of_one_size_are_ward():
+    y = RNG.normal(size=(40, 3)) + 3 * RNG.integers(3, size=(40, 1))
+    order, theirs = merge_order(y, np.ones(40), "EII"), linkage(y, "ward")
+    for k in range(1, 41):
+        assert same(cut(order, k), fcluster(theirs, k, "maxclust"))
+
+
+def total(y, w, groups):
+    """The criterion of a grouping as Fraley (1998) writes it, by NumPy's covariance and determinant."""
+    d = y.shape[1]
+    everything = np.trace(np.atleast_2d(np.cov(y.T, bias=True, aweights=w))) / d
+    value = 0.0
+    for group in groups:
+        own, n = y[group], w[group].sum()
+        spread = np.atleast_2d(np.cov(own.T, bias=True, aweights=w[group])) if len(group) > 1 else np.zeros((d, d))
+        volume = np.linalg.det(spread) if len(group) > d else 0.0
+        value += n * np.log(volume + np.trace(spread) + everything / n)
+    return value
+
+
+@pytest.mark.parametrize(("d", "weighted"), [(1, False), (2, True), (3, False)])
+def test_ellipsoids_by_enumeration(d, weighted):
+    """Every merger is the one, of all pairs, after which the criterion is least."""
+    y = RNG.normal(size=(11, d)) + 4 * RNG.integers(2, size=(11, 1))
+    w = RNG.uniform(0.5, 2, size=11) if weighted else np.ones(11)
+    groups = {i: [i] for i in range(11)}
+    for i, j in merge_order(y, w):
+
+        def after(pair, groups=groups):
+            a, b = pair
+            return total(y, w, [groups[a] + groups[b], *(own for name, own in groups.items() if name not in pair)])
+
+        best = min(itertools.combinations(groups, 2), key=after)
+        assert after((i, j)) == pytest.approx(after(best), abs=1e-9)
+        groups[i] += groups.pop(j)
+    assert len(groups) == 1
+
+
+def test_determinants():
+    root = RNG.normal(size=(6, 4, 4))
+    whole = root @ np.swapaxes(root, 1, 2)
+    whole[5] = np.outer(root[5, 0], root[5, 0])  # of rank one
+    found = log_determinant(np.moveaxis(whole, 0, -1))
+    np.testing.assert_allclose(found[:5], np.linalg.slogdet(whole[:5])[1], rtol=1e-10)
+    assert found[5] == -np.inf
+
+
+def test_rows_that_are_alike():
+    """Equal rows join first and cost no number; all equal, there is still an order; more clusters than rows leave some empty."""
+    y = np.repeat(RNG.normal(size=(4, 2)), 5, axis=0)
+    for criterion in ("VVV", "EII"):
+        assert same(cut(merge_order(y, np.ones(20), criterion), 4), np.repeat(np.arange(4), 5))
+        np.testing.assert_array_equal(cut(merge_order(np.ones((3, 2)), np.ones(3), criterion), 1), 0)
+    r = memberships(y[:3], np.ones(3), jax.random.key(0), 5, 100, "VVV")
+    np.testing.assert_array_equal(r, np.eye(3, 5))
+
+
+def test_holes_are_filled_from_near_rows():
+    """Of two groups far apart, a row gets the mean of its own: of ten rows of it that have the cell."""
+    y = RNG.normal(size=(22, 3)) + np.repeat([0.0, 50.0], 11)[:, None]
+    holes = y.copy()
+    holes[0, 1] = holes[11, 2] = np.nan
+    filled = fill(holes)
+    np.testing.assert_allclose(filled[0, 1], y[1:11, 1].mean())
+    np.testing.assert_allclose(filled[11, 2], y[12:, 2].mean())
+    seen = ~np.isnan(holes)
+    np.testing.assert_allclose(filled[seen], y[seen], rtol=1e-12)
+    assert fill(y) is y
+    holes[:, 0] = np.nan
+    assert np.isfinite(fill(holes)).all()
+
+
+def test_directions():
+    """Uncorrelated, with the root of the deviation as deviation; a column that is the sum of others adds none."""
+    y = RNG.normal(size=(30, 2)) * np.array([3.0, 1.0])
+    w = RNG.uniform(1, 2, size=30)
+    found = rescale(np.c_[y, y.sum(1)], w)
+    assert found.shape == (30, 2)
+    spread = np.cov(found.T, bias=True, aweights=w)
+    ours = np.linalg.eigvalsh(np.cov(np.c_[y, y.sum(1)].T, bias=True, aweights=w))[:0:-1]
+    np.testing.assert_allclose(spread, np.diag(np.sqrt(ours)), atol=1e-12)
+
+
+# fits that begin there
+
+
+@pytest.fixture(scope="module")
+def old_faithful():
+    with open(OLD_FAITHFUL / "data.csv") as file:
+        y = np.array([[float(row["eruptions"]), float(row["waiting"])] for row in csv.DictReader(file)])
+    fits = json.loads((OLD_FAITHFUL / "expected.json").read_text())["fits"]
+    return y, {(fit["model"], fit["G"]): fit["logLik"] for fit in fits}
+
+
+def test_old_faithful_as_mclust_begins(old_faithful):
+    """One start is as good as mclust's, which begins the same way, and one tree serves all numbers of components."""
+    y, published = old_faithful
+    before = _order.cache_info().misses
+    found = select([Mixture(Gaussian("VVV"), k) for k in (1, 2, 3)], y, search=hierarchical())
+    assert _order.cache_info().misses == before + 1
+    for k, row in zip((1, 2, 3), found.table, strict=True):
+        assert row.status == "CONVERGED"
+        assert row.log_likelihood > published["VVV", k] - 1e-3
+    assert len(np.atleast_1d(found.fits[2].restart_statuses)) == 1

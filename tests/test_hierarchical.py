@@ -10,11 +10,15 @@ import jax
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.datasets import load_iris
+from table import collect
 
 import jaxem
-from jaxem import Bernoulli, Gaussian, HiddenMarkov, Mixture, Poisson, Product, Single, hierarchical, select
+from jaxem import Gaussian, Mixture, Poisson, Single, Status, Stop, hierarchical, select, split_and_merge
 from jaxem.agglomerate import _order, fill, memberships, rescale
+from jaxem.coordinates import check_params
 from jaxem.kernels.agglomeration import cut, log_determinant, merge_order
+from jaxem.model import Model
 
 RNG = np.random.default_rng(5)
 OLD_FAITHFUL = Path(__file__).parent / "reference" / "gmm_old_faithful"
@@ -114,6 +118,62 @@ def test_directions():
 # fits that begin there
 
 
+STOP = Stop(tolerance=1e-6, max_steps=200)
+COUNTS = RNG.poisson(np.array([1.0, 5.0, 20.0])[RNG.integers(3, size=60)]).astype(float)
+COUNTS[::9] = np.nan
+WEIGHTS = RNG.integers(0, 3, size=60).astype(float)
+MODEL = Mixture(Poisson(), 4)
+ROWS = jaxem.prepare(MODEL, COUNTS, WEIGHTS)
+
+
+def test_counts_with_holes_and_weights():
+    """One lane, sound, the same for the same key; its log-likelihood is that of the params."""
+    found = jaxem.fit(MODEL, ROWS, key=0, search=hierarchical(), stop=STOP)
+    again = jaxem.fit(MODEL, ROWS, key=0, search=hierarchical(), stop=STOP)
+    assert found.status in (Status.CONVERGED, Status.MAX_STEPS)
+    assert len(found.restart_statuses) == 1
+    np.testing.assert_allclose(found.log_likelihood, MODEL.log_likelihood(found.params, ROWS), rtol=1e-12)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_sample():
+    """Drawn by the key among rows of positive weight; the merges depend on weights but for their scale."""
+    points, weights = np.asarray(MODEL.start_points(ROWS)), np.asarray(ROWS.pilot_weights)
+    part = [memberships(points, weights, jax.random.key(seed), 3, 20, "VVV") for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(part[0], part[1])
+    assert (part[0] != part[2]).any()
+    whole = memberships(points, weights, jax.random.key(0), 3, 2000, "VVV")
+    np.testing.assert_array_equal(whole, memberships(points, 7 * weights, jax.random.key(1), 3, 2000, "VVV"))
+    for r in (*part, whole):
+        assert set(np.unique(r)) == {0, 1}
+        assert (r[(weights == 0) | np.isnan(COUNTS)] == 0).all()
+        assert (r.sum(axis=1) == 1).sum() == min((weights > 0).sum(), 20 if r is not whole else 60)
+        assert (r.sum(axis=0) > 0).all()
+
+
+QUICK = ("mixture-product", "hidden-markov-forward", "hidden-semi-markov-poisson", "experts-poisson")
+CLUSTERED = [row for row in collect() if type(row.model).start_points is not Model.start_points]
+
+
+def mark(row):
+    return pytest.mark.slow if row.name in QUICK else pytest.mark.thorough
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name, marks=mark(row)) for row in CLUSTERED])
+def test_every_model_of_clusters_begins_there(row):
+    """In float32: the start is in the domains, every cluster has rows, and the log-likelihood is a finite number."""
+    rows = jaxem.prepare(row.model, row.data(np.float32), row.weights(np.float32))
+    n_states = row.model.n_states
+    points, weights = np.asarray(row.model.start_points(rows)), np.asarray(rows.pilot_weights)
+    r = memberships(points, weights, jax.random.key(0), n_states, 2000, "VVV")
+    assert (r.sum(axis=0) > 0).all()
+    start = row.model.init(0, rows, np.asarray(r, np.float32))
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(start))
+    check_params(row.model.domains, row.model.structure(rows), start)
+    assert np.isfinite(row.model.log_likelihood(start, rows))
+
+
 @pytest.fixture(scope="module")
 def old_faithful():
     with open(OLD_FAITHFUL / "data.csv") as file:
@@ -122,6 +182,7 @@ def old_faithful():
     return y, {(fit["model"], fit["G"]): fit["logLik"] for fit in fits}
 
 
+@pytest.mark.slow
 def test_old_faithful_as_mclust_begins(old_faithful):
     """One start is as good as mclust's, which begins the same way, and one tree serves all numbers of components."""
     y, published = old_faithful
@@ -132,3 +193,43 @@ def test_old_faithful_as_mclust_begins(old_faithful):
         assert row.status == "CONVERGED"
         assert row.log_likelihood > published["VVV", k] - 1e-3
     assert len(np.atleast_1d(found.fits[2].restart_statuses)) == 1
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("shape", "k", "log_likelihood"),
+    [("VEV", 2, -215.7260), ("VVV", 2, -214.3547), ("VEV", 3, -186.0740), ("EEE", 3, -256.3541), ("VVV", 3, -180.1858)],
+)
+def test_iris_as_mclust_publishes(shape, k, log_likelihood):
+    """The log-likelihoods behind mclust's BIC on iris (Scrucca et al. 2016, R Journal 8:289), to what its stop leaves."""
+    found = jaxem.fit(Mixture(Gaussian(shape), k), load_iris().data, key=0, search=hierarchical())
+    assert found.status == Status.CONVERGED
+    assert float(found.log_likelihood) == pytest.approx(log_likelihood, abs=2e-3)
+
+
+BAD = {
+    "no rows": (lambda: hierarchical(0), ValueError, "sample: found 0"),
+    "no criterion": (lambda: hierarchical(criterion="EEE"), ValueError, "criterion: found 'EEE'; use one of VVV, EII"),
+    "a start beside": (lambda: fit(params=MODEL.init(0, ROWS)), ValueError, "params: is one start"),
+    "no clusters": (
+        lambda: jaxem.fit(Single(Poisson()), COUNTS, key=0, search=hierarchical()), TypeError, "search: Single does not start",
+    ),
+    "restarts beside": (lambda: fit(restarts=2), ValueError, "restarts: found 2"),
+    "a factory to select": (lambda: select([MODEL], COUNTS, search=hierarchical), TypeError, "search: found hierarchical"),
+}  # fmt: skip
+
+
+def fit(**given):
+    return jaxem.fit(MODEL, ROWS, key=0, search=hierarchical(), **given)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+def test_a_search_that_does_not_suit_is_a_row():
+    found = select([Mixture(Poisson(), 2)], COUNTS, search=split_and_merge())
+    assert "takes three components at a time" in found.table[0].status

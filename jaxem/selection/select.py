@@ -86,7 +86,8 @@ def select(
     _check_alike(names, given, prepared)
     if folds is not None:
         check_folds(folds, prepared[0])
-    table, fits = [], []
+    table: list[Candidate] = []
+    fits: list[Fit | None] = []
     for name, model, rows in zip(names, given, prepared, strict=True):
         if progress is not None:
             progress(_progress(table, name, names, criterion))

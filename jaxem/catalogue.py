@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -321,10 +322,14 @@ def listing() -> str:
     for name, model in MODELS.items():
         needs = " ".join(flag(each) for each in model.needs)
         takes = " ".join(f"[{flag(each)}]" for each in options_of(model) if each not in model.needs)
-        lines.append(f"{name}\n    {model.says}\n    {' '.join(filter(None, [needs, takes]))}")
+        lines += [name, *_indented(model.says), *_indented(" ".join(filter(None, [needs, takes])))]
     known = ", ".join(sorted(family_names()))
-    return "\n".join([*lines, "", f"--family takes: {known}", "--option NAME=VALUE gives a family any other setting of its own."])
+    settings = "--option NAME=VALUE gives a family any other setting of its own."
+    return "\n".join([*lines, "", "--family takes:", *_indented(known), settings])
 
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 79, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def check_options(options: Namespace) -> None:

@@ -20,7 +20,18 @@ import jaxem
 from jaxem import catalogue
 from jaxem.catalogue import CommandError
 from jaxem.commands import compare, demo, fit, impute, predict, sample, select
+from jaxem.commands.options import Layout, add_command
 from jaxem.tables import TableError
+
+EXAMPLE = """for a first look, which needs no file of yours:
+
+  jaxem demo
+
+jaxem fit --help tells all options of fit, and has examples; likewise the
+others."""
+MODELS_EXAMPLE = """example:
+
+  jaxem models"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,19 +75,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="jaxem", description="Expectation-maximization on JAX.", allow_abbrev=False)
+    parser = _Parser(
+        prog="jaxem", usage="%(prog)s command [options]", description="Expectation-maximization on JAX.", epilog=EXAMPLE,
+        allow_abbrev=False, formatter_class=Layout,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"jaxem {jaxem.__version__}")
-    listing = "fit|select|impute|compare|predict|sample|models|demo"
-    commands = parser.add_subparsers(title="commands", required=True, metavar=listing, dest="command")
-    demo.add(commands)
-    listed = commands.add_parser("models", help="list the models, and the options that each takes", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="command", dest="command", prog="jaxem")
+    for each in (fit, select, impute, compare, predict, sample):
+        each.add(commands)
+    listed = add_command(
+        commands, "models", "", "list the models, and the options that each takes",
+        "List the models by the names that --model takes, each with the options that it needs and [takes], and the families that "
+        "--family takes.", MODELS_EXAMPLE,
+    )  # fmt: skip
     listed.set_defaults(run=_list_models)
-    fit.add(commands)
-    select.add(commands)
-    impute.add(commands)
-    compare.add(commands)
-    predict.add(commands)
-    sample.add(commands)
+    demo.add(commands)
     return parser
 
 

@@ -141,21 +141,6 @@ def test_every_family_can_be_named():
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
 
 
-@pytest.mark.slow
-def test_help_has_an_example_that_runs(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["fit", "--help"])
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    monkeypatch.chdir(tmp_path)
-    text = next(line for line in lines if line.startswith("printf")).split("'")[1]
-    (tmp_path / "rows.csv").write_text(text.replace("\\n", "\n"))
-    for line in lines:
-        if line.startswith("jaxem fit"):
-            assert cli.main(line.split()[1:]) == 0
-    assert (tmp_path / "full.csv").exists()
-    assert (tmp_path / "fit.png").exists()
-
-
 def test_text_covariates_become_indicators(sheet, tmp_path):
     if "linear-regression" not in catalogue.family_names():
         pytest.skip("no linear regression")

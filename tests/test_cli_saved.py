@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-import shlex
 
 import numpy as np
 import pandas
@@ -12,7 +10,6 @@ from command_line import assert_refused, read
 
 import jaxem
 from jaxem import Categorical, CategoricalParams, Gaussian, GaussianParams, Mixture, MixtureParams, cli, load, save
-from jaxem.commands import predict, sample
 
 RNG = np.random.default_rng(5)
 N = 40
@@ -265,22 +262,3 @@ def test_parquet(tmp_path, sheet):
     back, before = pandas.read_parquet(tmp_path / "out.parquet"), pandas.read_parquet(tmp_path / "sheet.parquet")
     pandas.testing.assert_frame_equal(back[before.columns], before)
     assert back["label"].dtype == np.int64
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [predict, sample])
-def test_the_example_of_the_help_runs(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    lines = [line.strip() for line in command.EXAMPLE.splitlines() if line.startswith("  ")]
-    for line in lines:
-        if line.startswith("printf"):
-            text, name = re.fullmatch(r"printf '(.*)' > (\S+)", line).groups()
-            (tmp_path / name).write_text(text.encode().decode("unicode_escape"))
-        else:
-            assert cli.main(shlex.split(line)[1:]) == 0
-    out = next(name for name in ("out.csv", "drawn.csv") if (tmp_path / name).exists())
-    assert len(read(tmp_path / out)) == (3 if out == "out.csv" else 101)
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        cli.main([command.__name__.rpartition(".")[2], "--help"])
-    assert command.EXAMPLE.splitlines()[2] in capsys.readouterr().out

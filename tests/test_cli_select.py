@@ -1,8 +1,6 @@
 """`jaxem select`: a grid of models on the command line, against the library itself."""
 
 import json
-import re
-import shlex
 
 import numpy as np
 import pandas
@@ -46,19 +44,6 @@ def test_a_grid(sheet, tmp_path, capsys):
     assert kept.model.n_components == 2
     np.testing.assert_allclose(kept.params.components.rate, own.best_fit.params.components.rate)
     assert cli.main(["predict", str(saved), str(sheet), "-o", str(tmp_path / "new.csv")]) == 0
-
-
-@pytest.mark.slow
-def test_the_example_of_the_help_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    first, second = (line.strip() for line in command.EXAMPLE.splitlines() if line.startswith("  "))
-    text = re.search(r"printf '(.*)' >", first)[1]
-    (tmp_path / "rows.csv").write_text(text.replace("\\n", "\n"))
-    arguments = shlex.split(second)[1:]
-    arguments[arguments.index("1-3")] = "1-2"
-    assert cli.main([*arguments, "--restarts", "1", "--max-steps", "5"]) == 0
-    assert "Mixture(Gaussian(EEE), 2)" in capsys.readouterr().out
-    assert (tmp_path / "criteria.png").exists()
 
 
 def test_all_shapes_are_asked_for():

@@ -16,7 +16,7 @@ from jaxem import algorithms
 from jaxem.algorithms import Algorithm, gradient
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import check_case, load
-from jaxem.commands.options import add_case, add_stop, names, whole
+from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, names, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
 from jaxem.commands.progress import watching
 from jaxem.compare import Comparison, compare
@@ -74,24 +74,21 @@ def _optimiser(name: str, rate: float) -> Algorithm:
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "compare", help="run several algorithms from one start and tell their cost", allow_abbrev=False, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.description = (
+    parser = add_command(
+        commands, "compare", "data [options]", "run several algorithms from one start and tell their cost",
         "Fit a model to a file by several algorithms from one start: how near each comes to the best log-likelihood of all, in "
-        "passes over the data and in seconds, compilation apart. Columns and models are named as for jaxem fit."
-    )
+        "passes over the data and in seconds, compilation apart. Columns and models are named as for jaxem fit.", EXAMPLE,
+    )  # fmt: skip
     add_case(parser)
     option = parser.add_argument_group("comparison").add_argument
     known = ", ".join((*plain(), *OPTIMISERS))
-    option("--algorithms", type=names, default=names(DEFAULT), metavar="A,B", help=f"of {known} (default: {DEFAULT})")
-    option("--budget", type=whole(1), metavar="N", help="passes after which each ends")
+    option("--algorithms", type=names, default=names(DEFAULT), metavar="A,B", help=f"some of {known} (default: {DEFAULT})")
+    option("--budget", type=whole(1), metavar="N", help="passes over the data after which each ends (default: none)")
     add_stop(option, STEPS)
     option = parser.add_argument_group("output").add_argument
-    option("--output", type=Path, metavar="JSON", help="write the table")
+    option("--output", type=Path, metavar="JSON", help="write the table as JSON")
     option("--plot", type=Path, metavar="PICTURE", help="draw gap against passes and seconds: .png, .pdf or .svg")
-    option("--quiet", action="store_true", help="print nothing but errors")
+    add_quiet(option)
     parser.set_defaults(run=run)
 
 

@@ -15,7 +15,7 @@ from jaxem import catalogue
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.model_file import write_model
-from jaxem.commands.options import add_case, add_stop, whole
+from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
 from jaxem.commands.progress import watching
 from jaxem.commands.standard_errors import Told, add_errors, check_errors, check_possible, tell_errors
@@ -41,22 +41,22 @@ jaxem models lists the models and the options that each takes."""
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "fit", help="fit a model to a CSV or Parquet file", allow_abbrev=False, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "fit", "data [options]", "fit a model to a CSV or Parquet file",
+        "Fit a model to columns of a CSV or Parquet file from several random starts, and tell the best fit. Empty cells, NA and "
+        "NaN are missing.", EXAMPLE,
     )  # fmt: skip
-    parser.description = "Fit a model to columns of a CSV or Parquet file. Empty cells, NA and NaN are missing."
     add_case(parser)
     option = parser.add_argument_group("fit").add_argument
     option("--restarts", type=whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
     add_stop(option, Stop().max_steps)
     add_errors(parser)
     option = parser.add_argument_group("output").add_argument
-    option("--output", type=Path, metavar="JSON", help="write the fit")
+    option("--output", type=Path, metavar="JSON", help="write the fit as JSON")
     option("--save", type=Path, metavar="NPZ", help="save the model for jaxem predict, jaxem sample and jaxem.load")
     option("--plot", type=Path, metavar="PICTURE", help="draw the fit: .png, .pdf or .svg")
     option("--impute", type=Path, metavar="FILE", help="write the data with missing cells filled: .csv or .parquet")
-    option("--quiet", action="store_true", help="print nothing but errors")
+    add_quiet(option)
     parser.set_defaults(run=run)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case, check_case, load
-from jaxem.commands.options import add_case, add_stop, whole
+from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, one_of, whole
 from jaxem.commands.output import check_targets, ended_by_interrupt, need, writing
 from jaxem.commands.progress import watching
 from jaxem.fit import fit
@@ -31,29 +31,31 @@ EXAMPLE = """example, which needs no file of yours:
   printf 'a,b\\n1,2\\n2,\\n3,5\\n8,9\\n9,8\\n7,7\\n4,4\\n,6\\n' > rows.csv
   jaxem impute rows.csv --model gaussian --draws 5 --method posterior -o completed.csv
 
-Analyse each imputation by itself and put the results together by Rubin's rules, as jaxem.pool does."""
+Analyse each imputation by itself and put the results together by Rubin's
+rules, as jaxem.pool does."""
 
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "impute", help="fill in missing cells several times, as multiple imputation needs it", allow_abbrev=False, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.description = (
+    parser = add_command(
+        commands, "impute", "data -o FILE [options]", "fill in missing cells several times, as multiple imputation needs it",
         "Fit a model to a file and write completed copies of it, missing cells drawn at random given the others. All copies stand "
-        "one after another in one file, told apart by a first column `imputation`: 1, 2, ...; with --draws 1 there is none."
-    )
+        "one after another in one file, told apart by a first column `imputation`: 1, 2, ...; with --draws 1 there is none.",
+        EXAMPLE,
+    )  # fmt: skip
     add_case(parser)
     option = parser.add_argument_group("imputation").add_argument
     option("--draws", type=whole(1), default=DRAWS, metavar="M", help="completed copies (default: %(default)s)")
-    option("--method", choices=METHODS, default="bootstrap", help="how params are drawn for each copy (default: %(default)s)")
+    option(
+        "--method", **one_of(*METHODS), default="bootstrap",
+        help="how params are drawn for each copy: %(choices)s (default: %(default)s)",
+    )  # fmt: skip
     option = parser.add_argument_group("fit").add_argument
     option("--restarts", type=whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
     add_stop(option, Stop().max_steps)
     option = parser.add_argument_group("output").add_argument
-    option("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet")
-    option("--quiet", action="store_true", help="print nothing but errors")
+    option("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet (needed)")
+    add_quiet(option)
     parser.set_defaults(run=run)
 
 

@@ -18,6 +18,31 @@ from jaxem.result import Stop
 COVARIANCES = (*WORDS, *SHAPES)
 
 
+class Layout(argparse.HelpFormatter):
+    """Descriptions in lines of the terminal's width; texts of several lines, as examples are, as they stand."""
+
+    def __init__(self, prog: str, **keywords: Any):
+        super().__init__(prog, **{"max_help_position": 28, **keywords})
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        whole_lines = "\n" in text
+        return "".join(indent + line for line in text.splitlines(True)) if whole_lines else super()._fill_text(text, width, indent)
+
+
+def add_command(commands: Any, name: str, usage: str, brief: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A command: its line in the list of all, and its help with an example that runs as it stands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, usage=f"%(prog)s {usage}".strip(), help=brief, description=description, epilog=example, allow_abbrev=False,
+        formatter_class=Layout,
+    )  # fmt: skip
+    return parser
+
+
+def add_quiet(add: Callable[..., Any]) -> None:
+    """The option of all commands that tell something."""
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
 def add_case(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """The file, its columns and the model, or `several` models: counts and covariances are then tuples of values."""
     count, many = (counts, " (or several: 1-8, or 1,2,4)") if several else (whole(1), "")
@@ -39,8 +64,8 @@ def add_case(parser: argparse.ArgumentParser, several: bool = False) -> None:
     add("--time-column", metavar="COLUMN", help="numbers that order the rows of a sequence (default: as they stand)")
     add("--weights", metavar="COLUMN", help="row weights, each >= 0; in a model of time one value a sequence")
     add = parser.add_argument_group("model").add_argument
-    add("--components", type=count, metavar="K", help=f"number of components; needed for a mixture{many}")
-    add("--family", metavar="NAME", help="what a row looks like given its component")
+    add("--components", type=count, metavar="K", help=f"number of components; a mixture needs it{many}")
+    add("--family", metavar="NAME", help="what a row looks like given its component: see jaxem models")
     told = f"of Gaussians: {', '.join(WORDS)}, or a name of mclust, as VEV (default: full)"
     if several:
         add("--covariance", type=covariances, metavar="C", help=f"{told}; several between commas, or all")
@@ -50,24 +75,35 @@ def add_case(parser: argparse.ArgumentParser, several: bool = False) -> None:
     add("--regimes", type=count, metavar="K", help=f"number of regimes of a switching autoregression{many}")
     add("--order", type=count, metavar="P", help=f"number of lags of an autoregression{many}")
     add("--switching", type=names, metavar="A,B", help="what each regime has: mean, coefficients, variance (default: mean)")
-    add("--parametrisation", choices=("mean", "intercept"), help="of a switching autoregression (default: mean)")
+    add("--parametrisation", **one_of("mean", "intercept"), help="of a switching autoregression: %(choices)s (default: mean)")
     add("--states", type=count, metavar="N", help=f"number of hidden states of a model of time{many}")
-    add("--initial", choices=("free", "stationary"), help="distribution of first hidden states (default: free)")
+    add("--initial", **one_of("free", "stationary"), help="distribution of first hidden states: %(choices)s (default: free)")
     add("--covariance-of", type=whole(1), metavar="N", help="the file holds a covariance or correlation matrix of N rows")
-    add("--rotation", choices=ROTATIONS, help="of the loadings (default: as the model says)")
-    add("--distribution", choices=DISTRIBUTIONS, help="of survival times (default: weibull)")
+    add("--rotation", **one_of(*ROTATIONS), help="of the loadings: %(choices)s (default: as the model says)")
+    add("--distribution", **one_of(*DISTRIBUTIONS), help="of survival times: %(choices)s (default: weibull)")
     add("--left", type=limit, metavar="L", help="lower limit of the response (default: 0 where --right is not given)")
     add("--right", type=limit, metavar="R", help="upper limit of the response")
     add("--no-intercept", action="store_true", default=None, help="the regression has no intercept")
     add("--option", type=setting, action="append", metavar="NAME=VALUE", help="any other setting of the family; repeatable")
-    add("--prior", choices=("weak",), help="a weak prior, under which no Gaussian component can collapse")
+    add("--prior", **one_of("weak"), help="weak: under which no Gaussian component can collapse (default: none)")
 
 
 def add_stop(add: Callable[..., Any], max_steps: int) -> None:
     """When a fit ends, and the seed of what is random."""
-    add("--seed", type=whole(0), default=0, help="default: %(default)s")
-    add("--max-steps", type=whole(1), default=max_steps, metavar="N", help="default: %(default)s")
-    add("--tolerance", type=tolerance, default=Stop().tolerance, metavar="T", help="estimated gain left (default: %(default)s)")
+    add_seed(add)
+    add("--max-steps", type=whole(1), default=max_steps, metavar="N", help="steps after which a fit ends (default: %(default)s)")
+    add("--tolerance", type=tolerance, default=Stop().tolerance, metavar="T",
+        help="a fit ends where it has about so much log-likelihood left to gain (default: %(default)s)")  # fmt: skip
+
+
+def add_seed(add: Callable[..., Any]) -> None:
+    """The seed of what is random."""
+    add("--seed", type=whole(0), default=0, metavar="N", help="seed of all that is random (default: %(default)s)")
+
+
+def one_of(*values: str) -> dict[str, Any]:
+    """An option that takes one of some names; `%(choices)s` in its help lists them."""
+    return {"choices": values, "metavar": "NAME"}
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxem.catalogue import CommandError
 from jaxem.commands.model_file import options_of, read_model, read_rows
+from jaxem.commands.options import add_command
 from jaxem.commands.output import check_targets, need, writing
 from jaxem.saved import Saved
 from jaxem.tables import is_parquet, read_table
@@ -24,19 +25,16 @@ EXAMPLE = """example, which needs no file of yours:
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "predict", help="components, probabilities and densities of new rows", allow_abbrev=False, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.description = (
+    parser = add_command(
+        commands, "predict", "model data -o FILE", "components, probabilities and densities of new rows",
         "Write a file with columns added: label (the likeliest component of the row, from 0; in a model of time its state on the "
         "likeliest path), probability_0, probability_1, ... (of each component given the row, or given the row's whole sequence) "
-        "and log_density (of the row, or of its whole sequence). Columns are found by their names, in whatever order."
-    )
+        "and log_density (of the row, or of its whole sequence). Columns are found by their names, in whatever order.", EXAMPLE,
+    )  # fmt: skip
     add = parser.add_argument
     add("model", type=Path, help="model file, of jaxem fit --save or jaxem.save")
     add("data", type=Path, help="CSV (with a header) or Parquet file")
-    add("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet")
+    add("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet (needed)")
     parser.set_defaults(run=run)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxem.catalogue import CommandError
 from jaxem.columns import read_data
 from jaxem.commands.model_file import options_of, read_model
-from jaxem.commands.options import whole
+from jaxem.commands.options import add_command, add_seed, whole
 from jaxem.commands.output import check_targets, need, writing
 from jaxem.inputs import Regression
 from jaxem.saved import Saved
@@ -31,20 +31,17 @@ ANSWERS = ("response", "time", "event", "lower_column", "upper_column")  # colum
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "sample", help="draw rows from a saved model", allow_abbrev=False, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.description = (
+    parser = add_command(
+        commands, "sample", "model (-n N | --given FILE) -o FILE [options]", "draw rows from a saved model",
         "Write rows drawn from a model, with their component (label) where there are several. A model of time gives one sequence. "
-        "Where rows are responses, they are drawn for the covariates in a file, whose other columns are kept."
-    )
+        "Where rows are responses, they are drawn for the covariates in a file, whose other columns are kept.", EXAMPLE,
+    )  # fmt: skip
     add = parser.add_argument
     add("model", type=Path, help="model file, of jaxem fit --save or jaxem.save")
-    add("-n", "--rows", type=whole(1), metavar="N", help="how many")
+    add("-n", "--rows", type=whole(1), metavar="N", help="how many rows")
     add("--given", type=Path, metavar="FILE", help="CSV or Parquet file of covariates: a response is drawn for each row")
-    add("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet")
-    add("--seed", type=whole(0), default=0, help="default: %(default)s")
+    add("-o", "--output", type=Path, metavar="FILE", required=True, help="file to write: .csv or .parquet (needed)")
+    add_seed(add)
     parser.set_defaults(run=run)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case, another, check_case, load
 from jaxem.commands.model_file import write_model
-from jaxem.commands.options import add_case, add_stop, whole
+from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, one_of, whole
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
 from jaxem.commands.progress import watching
 from jaxem.result import Stop
@@ -23,31 +23,28 @@ GRID = ("components", "states", "factors", "regimes", "order", "covariance")  # 
 EXAMPLE = """example, which needs no file of yours:
 
   printf 'a,b\\n1,2\\n2,4\\n3,3\\n2,2\\n1,3\\n8,9\\n9,8\\n7,7\\n8,7\\n9,9\\n' > rows.csv
-  jaxem select rows.csv --components 1-3 --covariance EII,EEE,VVI --plot criteria.png --save best.npz"""
+  jaxem select rows.csv --components 1-3 --covariance EII,VVI --save best.npz"""
 
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    parser = commands.add_parser(
-        "select", help="fit models with several numbers of components or covariances, and choose", allow_abbrev=False,
-        epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.description = (
+    parser = add_command(
+        commands, "select", "data [options]", "fit models with several numbers of components or covariances, and choose",
         "Fit every combination of the values of --components, --covariance, --states, --factors, --order and --regimes, and rank "
         "the models by a criterion. Lower is better for all but cv_log_likelihood, the log-likelihood of rows held out. Columns "
-        "and models are named as for jaxem fit."
-    )
+        "and models are named as for jaxem fit.", EXAMPLE,
+    )  # fmt: skip
     add_case(parser, several=True)
     option = parser.add_argument_group("selection").add_argument
-    option("--criterion", choices=CRITERIA, default="bic", metavar="NAME", help=f"of {', '.join(CRITERIA)} (default: bic)")
-    option("--folds", type=whole(2), metavar="F", help="cross-validate every model with so many folds")
+    option("--criterion", **one_of(*CRITERIA), default="bic", help="what ranks models: %(choices)s (default: %(default)s)")
+    option("--folds", type=whole(2), metavar="F", help="cross-validate every model with so many folds (default: do not)")
     option("--restarts", type=whole(1), metavar="R", default=10, help="random starts of each model (default: %(default)s)")
     add_stop(option, Stop().max_steps)
     option = parser.add_argument_group("output").add_argument
-    option("--output", type=Path, metavar="JSON", help="write the table")
+    option("--output", type=Path, metavar="JSON", help="write the table as JSON")
     option("--save", type=Path, metavar="NPZ", help="save the chosen model for jaxem predict, jaxem sample and jaxem.load")
     option("--plot", type=Path, metavar="PICTURE", help="draw the criterion by number of components: .png, .pdf or .svg")
-    option("--quiet", action="store_true", help="print nothing but errors")
+    add_quiet(option)
     parser.set_defaults(run=run)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case
-from jaxem.commands.options import number, whole
+from jaxem.commands.options import number, one_of, whole
 from jaxem.commands.progress import Watch
 from jaxem.inference import Certificate, Inference, certificate, polish, standard_errors
 from jaxem.inference.certificate import MAXIMUM
@@ -39,9 +39,8 @@ class Told(NamedTuple):
 def add_errors(parser: argparse.ArgumentParser) -> None:
     """The options."""
     option: Callable[..., Any] = parser.add_argument_group("standard errors").add_argument
-    known = ", ".join(METHODS)
-    option("--se", choices=METHODS, metavar="METHOD", help=f"tell standard errors, and certify the fit; METHOD is one of {known}")
-    option("--level", type=number("a number between 0 and 1"), metavar="L", help=f"of intervals (default: {LEVEL})")
+    option("--se", **one_of(*METHODS), help="tell standard errors, and certify the fit, by %(choices)s (default: do not)")
+    option("--level", type=number("a number between 0 and 1"), metavar="L", help=f"level of the intervals (default: {LEVEL})")
     option("--draws", type=whole(2), metavar="B", help=f"refits of a bootstrap (default: {DRAWS})")
 
 

@@ -16,7 +16,7 @@ from jaxem.domains import Unit
 from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
-from jaxem.kernels.quantiles import Tails, two_valued_tails
+from jaxem.kernels.quantiles import Tails, safe_log, two_valued_tails
 from jaxem.priors import BetaPrior
 
 
@@ -89,7 +89,7 @@ class Bernoulli(ExponentialFamily):
 
     def tails(self, params: BernoulliParams, y: jax.Array, x: None = None) -> Tails:
         del x
-        return two_valued_tails(y[:, None], params.probability)
+        return two_valued_tails(y[:, None], safe_log(params.probability), safe_log(1 - params.probability))
 
     def sample(self, key: jax.Array, params: BernoulliParams, states: jax.Array) -> jax.Array:
         probability = params.probability[states]

@@ -16,6 +16,7 @@ from jaxem.domains import Simplex
 from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import Cells, ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
+from jaxem.kernels.quantiles import Tails, category_tails
 from jaxem.priors import DirichletPrior, dot_log
 
 
@@ -158,6 +159,11 @@ class Categorical(ExponentialFamily):
 
     def complete(self, bound: Any, cells: Any, origin: Any) -> Any:
         raise TypeError("Categorical: categories have no mean to fill in; jaxem.impute_categories fills in the likeliest.")
+
+    def tails(self, params: CategoricalParams, y: jax.Array, x: None = None) -> Tails:
+        """In the order of the codes."""
+        del x
+        return category_tails(y, params.probabilities)
 
     def sample(self, key: jax.Array, params: CategoricalParams, states: jax.Array) -> jax.Array:
         p = params.probabilities[states]

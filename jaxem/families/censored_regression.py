@@ -17,6 +17,7 @@ from jaxem.families.predictor_family import PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.inputs import Interval
 from jaxem.kernels import tails
+from jaxem.kernels.quantiles import Tails
 
 DISTRIBUTIONS = {
     "normal": tails.NORMAL,
@@ -198,6 +199,15 @@ class CensoredRegression(LocationScaleFamily):
         return jnp.where(response.entered > 0, past + now, out)
 
     # the rest
+
+    def tails(self, params: Any, y: jax.Array, x: Any = None) -> Tails:
+        """Of the response itself, not censored."""
+        eta = self.predictors(params, len(y), x)
+        possible: Any = (y > 0)[:, None] if self._times else True
+        value = jnp.log(jnp.where(y > 0, y, 1)) if self._times else y
+        z = (value[:, None] - eta) / (1.0 if self._fixed else self.scale_of(params)[:, None])
+        below = jnp.where(possible, self._standard.log_below(z), -jnp.inf)
+        return Tails(below, jnp.full_like(z, -jnp.inf), jnp.where(possible, self._standard.log_above(z), 0.0))
 
     def sample(self, key: jax.Array, params: Any, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses, none of them censored, of rows with covariates x (n, p)."""

@@ -17,6 +17,7 @@ from jaxem.kernels import factor
 from jaxem.kernels.conditional import complete_draw
 from jaxem.kernels.linalg import apply, cholesky, invert_lower, lower_form, transpose
 from jaxem.kernels.moments import Moments, centre
+from jaxem.kernels.quantiles import Tails
 from jaxem.model import Family, Remark
 
 
@@ -200,6 +201,9 @@ class FactorGaussian(Family):
     def canonical(self, params: Any) -> Any:
         """The rotation with L' Psi^-1 L diagonal, largest first (Lawley 1940); sums of columns >= 0."""
         return params._replace(loadings=factor.principal_axes(params.loadings, self._uniquenesses(params)))
+
+    def tails(self, params: Any, y: jax.Array, x: None = None) -> Tails:
+        return self.gaussian.tails(self.dense(params), y, x)
 
     def rank(self, params: Any) -> jax.Array:
         return params.mean

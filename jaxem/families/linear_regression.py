@@ -16,6 +16,7 @@ from jaxem.families.regression_family import Cells, RegressionFamily, plain_stru
 from jaxem.kernels.dense import LOG_2PI
 from jaxem.kernels.design import Design, grams
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
+from jaxem.kernels.quantiles import Tails, normal_tails
 from jaxem.model import Remark
 from jaxem.newton import damped_step
 from jaxem.priors import NormalInverseGamma
@@ -211,6 +212,9 @@ class LinearRegression(LeastSquares):
 
     def start(self, coefficients: jax.Array, intercept: jax.Array, variance: jax.Array) -> LinearRegressionParams:
         return LinearRegressionParams(coefficients, intercept, variance)
+
+    def tails(self, params: LinearRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        return normal_tails(y[:, None], self.predictors(params, len(y), x), jnp.sqrt(params.variance)[:, None])
 
     def sample(self, key: jax.Array, params: LinearRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses of rows with covariates x (n, p)."""

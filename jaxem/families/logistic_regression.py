@@ -13,6 +13,7 @@ from jaxem.checks_regression import Checked
 from jaxem.domains import Real
 from jaxem.families.predictor_family import PredictorFamily, PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
+from jaxem.kernels.quantiles import Tails, two_valued_tails
 from jaxem.priors import NormalPrior
 
 
@@ -74,6 +75,10 @@ class LogisticRegression(PredictorFamily):
 
     def mean_given(self, eta: jax.Array, extras: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         return jax.nn.sigmoid(eta), jax.nn.sigmoid(eta) * jax.nn.sigmoid(-eta)
+
+    def tails(self, params: LogisticRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        eta = self.predictors(params, len(y), x)
+        return two_valued_tails(y[:, None], jax.nn.log_sigmoid(eta), jax.nn.log_sigmoid(-eta))
 
     def sample(self, key: jax.Array, params: LogisticRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses 0 and 1 of rows with covariates x (n, p)."""

@@ -16,6 +16,7 @@ from jaxem.families.exponential_family import Cells, ExponentialFamily
 from jaxem.kernels import exponential
 from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.linalg import matmul
+from jaxem.kernels.quantiles import Tails, negative_binomial_tails
 from jaxem.kernels.special import log1p_remainder, log_factorial, log_rising
 
 NEWTON_STEPS = 40  # at most; five or six do
@@ -147,6 +148,10 @@ class NegativeBinomial(ExponentialFamily):
 
     def moments(self, params: NegativeBinomialParams) -> tuple[jax.Array, jax.Array]:
         return params.mean, params.mean * (1 + params.dispersion * params.mean)
+
+    def tails(self, params: NegativeBinomialParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        return negative_binomial_tails(y[:, None], params.mean, params.dispersion)
 
     def sample(self, key: jax.Array, params: NegativeBinomialParams, states: jax.Array) -> jax.Array:
         mean, alpha = params.mean[states], params.dispersion[states]

@@ -15,6 +15,7 @@ from jaxem.data import Rows
 from jaxem.domains import Real
 from jaxem.families.predictor_family import PredictorFamily, PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
+from jaxem.kernels.quantiles import Tails, poisson_tails
 from jaxem.kernels.special import log_factorial
 from jaxem.priors import NormalPrior
 
@@ -87,6 +88,9 @@ class PoissonRegression(PredictorFamily):
 
     def mean_given(self, eta: jax.Array, extras: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         return jnp.exp(eta), jnp.exp(eta)
+
+    def tails(self, params: PoissonRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        return poisson_tails(y[:, None], jnp.exp(self.predictors(params, len(y), x)))
 
     def sample(self, key: jax.Array, params: PoissonRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) counts of rows with covariates x (n, p), or a `Regression` with an offset."""

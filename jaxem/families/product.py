@@ -13,6 +13,7 @@ import numpy as np
 from jaxem.checks import is_traced
 from jaxem.data import Rows, Table
 from jaxem.kernels.linalg import transpose
+from jaxem.kernels.quantiles import Tails
 from jaxem.layout import find_patterns, one_pattern
 from jaxem.model import Family, Remark, check_family
 
@@ -327,6 +328,12 @@ class Product(Family):
             covariance = covariance.at[:, own, own].set(dense)
             first += centre.shape[1]
         return mean, 0.5 * (covariance + transpose(covariance))
+
+    def tails(self, params: Any, y: Any, x: Any = None) -> Tails:
+        """Of all columns, group after group; y and x are dicts of groups, or None."""
+        given = dict.fromkeys(self.families) if x is None else x
+        parts = self._each(lambda family, p, own, more: family.tails(p, own, x=more), params, y, given).values()
+        return Tails(*(jnp.concatenate(leaves, axis=-1) for leaves in zip(*parts, strict=True)))
 
     def sample(self, key: jax.Array, params: Any, states: jax.Array) -> dict[str, Any]:
         keys = dict(zip(self.families, jax.random.split(key, len(self.families)), strict=True))

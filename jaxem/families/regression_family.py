@@ -209,11 +209,25 @@ class RegressionFamily(Family):
         Raises:
             ValueError: no covariates, or another number of them.
         """
+        array, offset = self._covariates(params, len(states), x)
+        chosen = params.coefficients[states]
+        eta = (array * chosen).sum(-1) + offset
+        return eta if params.intercept.ndim > 1 else eta + params.intercept[states]
+
+    def predictors(self, params: Any, n: int, x: Any) -> jax.Array:
+        """(n, K, 1) the same in all states, for `tails`."""
+        array, offset = self._covariates(params, n, x)
+        eta = matmul(array, params.coefficients.T) + jnp.reshape(offset, (-1, 1))
+        return (eta if params.intercept.ndim > 1 else eta + params.intercept)[..., None]
+
+    @staticmethod
+    def _covariates(params: Any, n: int, x: Any) -> tuple[jax.Array, Any]:
+        """(n, p) in the dtype of the params, and the offset, (n,) or 0."""
         offset: Any = 0
         if isinstance(x, Regression):
             offset = 0 if x.offset is None else jnp.asarray(x.offset)
             x = x.x
-        n, p = len(states), params.coefficients.shape[-1]
+        p = params.coefficients.shape[-1]
         if x is None and p == 0:
             x = jnp.zeros((n, 0), params.coefficients.dtype)
         if x is None:
@@ -221,9 +235,7 @@ class RegressionFamily(Family):
         array = check_matrix(x, "covariates")[0] if p else jnp.zeros((n, 0))
         if array.shape != (n, p):
             raise ValueError(f"covariates: found shape {array.shape}; {n} rows of this model need {(n, p)}.")
-        chosen = params.coefficients[states]
-        eta = (jnp.asarray(array, chosen.dtype) * chosen).sum(-1) + offset
-        return eta if params.intercept.ndim > 1 else eta + params.intercept[states]
+        return jnp.asarray(array, params.coefficients.dtype), offset
 
 
 def _concrete(weights: Any, seen: np.ndarray) -> np.ndarray:

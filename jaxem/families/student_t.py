@@ -18,6 +18,7 @@ from jaxem.kernels import dense
 from jaxem.kernels.conditional import complete_draw, regress
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Moments, about, centre
+from jaxem.kernels.quantiles import Tails, student_tails
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma, solve_dof
 from jaxem.model import Family, Remark
 from jaxem.priors import NormalInverseWishart
@@ -285,6 +286,11 @@ class StudentT(Family):
         dof = jnp.broadcast_to(params.dof, params.mean.shape[:1])[:, None]
         variance = jnp.diagonal(self._matrices(params), axis1=-2, axis2=-1)
         return params.mean, jnp.where(dof > 2, variance * dof / jnp.where(dof > 2, dof - 2, 1), jnp.inf)
+
+    def tails(self, params: StudentTParams, y: jax.Array, x: None = None) -> Tails:
+        del x
+        scale = jnp.sqrt(jnp.diagonal(self._matrices(params), axis1=-2, axis2=-1))
+        return student_tails(y[:, None], params.mean, scale, jnp.broadcast_to(params.dof, params.mean.shape[:1])[:, None])
 
     def rank(self, params: StudentTParams) -> jax.Array:
         return params.mean

@@ -18,6 +18,7 @@ from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.families.student_t import StudentT
 from jaxem.kernels.dense import LOG_2PI
 from jaxem.kernels.design import Design
+from jaxem.kernels.quantiles import Tails, student_tails
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma
 from jaxem.model import Remark
 from jaxem.priors import NormalInverseGamma
@@ -174,6 +175,10 @@ class TRegression(LeastSquares):
 
     def remarks(self, params: TRegressionParams, rows: Rows) -> list[Remark]:
         return super().remarks(params, rows) + self._tails.remarks(params, rows)  # type: ignore[arg-type]
+
+    def tails(self, params: TRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        scale, dof = jnp.sqrt(params.variance), jnp.broadcast_to(params.dof, params.variance.shape)
+        return student_tails(y[:, None], self.predictors(params, len(y), x), scale[:, None], dof[:, None])
 
     def sample(self, key: jax.Array, params: TRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses of rows with covariates x (n, p)."""

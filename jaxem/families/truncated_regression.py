@@ -18,6 +18,7 @@ from jaxem.families.linear_regression import LinearRegressionParams
 from jaxem.families.location_scale_family import LocationScaleFamily
 from jaxem.families.predictor_family import PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
+from jaxem.kernels.quantiles import Tails
 from jaxem.kernels.tails import NORMAL
 from jaxem.model import Remark
 
@@ -132,6 +133,15 @@ class TruncatedRegression(LocationScaleFamily):
             out.append(Remark(int(k), f"{far}: the rows look exponential, and tell mean and variance hardly apart."))
         return out
 
+    def tails(self, params: LinearRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        eta, scale = self.predictors(params, len(y), x), jnp.sqrt(params.variance)[:, None]
+        since = None if self.lower is None else (y[:, None] - self.lower) / scale
+        until = None if self.upper is None else (self.upper - y[:, None]) / scale
+        a = None if self.lower is None else (self.lower - eta) / scale
+        b = None if self.upper is None else (eta - self.upper) / scale  # of the response mirrored
+        below, above = _within(a, since, b, until), _within(b, until, a, since)
+        return Tails(below, jnp.full_like(below, -jnp.inf), above)
+
     def sample(self, key: jax.Array, params: LinearRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses within the limits, of rows with covariates x (n, p)."""
         eta, scale = self.predicted(params, states, x), jnp.sqrt(params.variance[states])
@@ -152,6 +162,14 @@ class TruncatedRegression(LocationScaleFamily):
 
 
 jax.tree_util.register_dataclass(TruncatedRegression, data_fields=("frame",), meta_fields=("lower", "upper"))
+
+
+def _within(low: Any, gone: Any, other: Any, left: Any) -> jax.Array:
+    """Log-probability of a response between its limit and a point `gone` beyond it, and `left` before the other limit."""
+    if low is None:
+        return NORMAL.log_survive(other, left)
+    inside = NORMAL.log_fail(low, gone)
+    return inside if other is None else inside - NORMAL.log_fail(low, gone + left)
 
 
 def _nearer(z: jax.Array, since: jax.Array, until: jax.Array) -> tuple[jax.Array, jax.Array]:

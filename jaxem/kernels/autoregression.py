@@ -54,14 +54,25 @@ def levels(params: Autoregression, k: int, lags: bool, frame: Any = 0.0) -> jax.
     return total.reshape(-1)
 
 
+def standardized(params: Autoregression, v: jax.Array, k: int, lags: bool, frame: Any) -> jax.Array:
+    """Residuals over their standard deviations: (T, p + 1, B) rows taken from `frame` -> (T, K^L, B)."""
+    residual, variance = _residuals(params, v, k, lags, frame)
+    return (residual / jnp.sqrt(variance)).reshape(v.shape[0], -1, v.shape[2])
+
+
 def log_densities(params: Autoregression, v: jax.Array, k: int, lags: bool, frame: Any) -> jax.Array:
     """(T, p + 1, B) rows taken from `frame` -> (T, K^L, B)."""
+    residual, variance = _residuals(params, v, k, lags, frame)
+    out = -0.5 * (residual * residual / variance + jnp.log(2 * jnp.pi * variance))
+    return out.reshape(v.shape[0], -1, v.shape[2])
+
+
+def _residuals(params: Autoregression, v: jax.Array, k: int, lags: bool, frame: Any) -> tuple[jax.Array, jax.Array]:
+    """(T, K, K^(L-1), B), and variances (K, 1, 1)."""
     level = levels(params, k, lags, frame)
     reached = jnp.einsum("kp,tpb->tkb", weights_of(params.coefficients, k), v, precision=HIGHEST)
     residual = reached[:, :, None] - level.reshape(k, -1)[..., None]
-    variance = jnp.broadcast_to(params.variance, (k,))[:, None, None]
-    out = -0.5 * (residual * residual / variance + jnp.log(2 * jnp.pi * variance))
-    return out.reshape(v.shape[0], len(level), v.shape[2])
+    return residual, jnp.broadcast_to(params.variance, (k,))[:, None, None]
 
 
 def moments(v: jax.Array, r: jax.Array, k: int) -> Moments:

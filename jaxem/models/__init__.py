@@ -1,5 +1,6 @@
 """How the discrete states are tied together: one file a model."""
 
+from jaxem.kernels.quantiles import PseudoResiduals
 from jaxem.models.factor_analysis import FactorAnalysis, FactorScores, FactorTest, ProbabilisticPCA
 from jaxem.models.heckman_selection import HeckmanSelection
 from jaxem.models.hidden_markov import HiddenMarkov, HiddenMarkovParams, HiddenMarkovPrior
@@ -12,7 +13,7 @@ from jaxem.models.hidden_semi_markov import (
     PoissonDuration,
 )
 from jaxem.models.latent import Latent
-from jaxem.models.markov_forecast import Forecast, PseudoResiduals
+from jaxem.models.markov_forecast import Forecast
 from jaxem.models.markov_switching import MarkovSwitching, SwitchingInterceptParams, SwitchingMeanParams
 from jaxem.models.mixture import Mixture, MixtureParams
 from jaxem.models.mixture_of_experts import GateParams, MixtureOfExperts, MixtureOfExpertsParams

@@ -15,7 +15,7 @@ from jaxem.checks import as_key, check_matrix
 from jaxem.data import Rows, prepare_rows
 from jaxem.inputs import Regression
 from jaxem.kernels.linalg import HIGHEST, matmul, outer
-from jaxem.kernels.quantiles import averaged, normal_quantile
+from jaxem.kernels.quantiles import PseudoResiduals, averaged, residuals
 from jaxem.sequences import read_sequences
 
 HALVINGS = 80  # of the bracket about a quantile
@@ -28,14 +28,6 @@ class Forecast(NamedTuple):
     mean: jax.Array | None  # (S, steps, d); None where the family has no moments
     variance: jax.Array | None  # (S, steps, d), or covariance (S, steps, d, d), as the family has it
     quantiles: jax.Array | None  # (levels, S, steps, d) of each column, None where no levels were asked for
-
-
-class PseudoResiduals(NamedTuple):
-    """Standard normal under the true model; NaN where the cell is missing."""
-
-    residual: jax.Array  # (n, d)
-    lower: jax.Array  # (n, d) ends of the interval; equal to the residual where cells are continuous
-    upper: jax.Array
 
 
 def forecast(
@@ -209,8 +201,5 @@ def pseudo_residuals(model: Any, params: Any, data: Any, key: Any) -> PseudoResi
 def _residuals(family: Any, emissions: Any, y: jax.Array, predicted: jax.Array, share: jax.Array, given: Any) -> PseudoResiduals:
     seen = ~jnp.isnan(y)
     extra = {} if given is None else {"x": given}
-    below, at, above = averaged(family.tails(emissions, jnp.where(seen, y, 1), **extra), predicted)
-    lower = normal_quantile(below, jnp.logaddexp(at, above))
-    upper = normal_quantile(jnp.logaddexp(below, at), above)
-    part = jnp.logaddexp(below, at + jnp.log(share)), jnp.logaddexp(above, at + jnp.log1p(-share))
-    return PseudoResiduals(*(jnp.where(seen, z, jnp.nan) for z in (normal_quantile(*part), lower, upper)))
+    found = residuals(averaged(family.tails(emissions, jnp.where(seen, y, 1), **extra), predicted), share)
+    return PseudoResiduals(*(jnp.where(seen, z, jnp.nan) for z in found))

@@ -18,8 +18,9 @@ from jaxem.imputation import as_given, completed_given
 from jaxem.kernels import moving_chain
 from jaxem.kernels.chain import Chain
 from jaxem.kernels.moving_chain import MovingChain
+from jaxem.kernels.quantiles import PseudoResiduals
 from jaxem.kernels.stationary import stationary
-from jaxem.models.markov_forecast import Forecast, PseudoResiduals, forecast, pseudo_residuals
+from jaxem.models.markov_forecast import Forecast, forecast, pseudo_residuals
 from jaxem.sequences import read_sequences
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 

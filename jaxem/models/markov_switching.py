@@ -25,7 +25,7 @@ from jaxem.model import Expectation, Model
 from jaxem.models.markov_checks import check_initial, shares
 from jaxem.models.path_readings import PathReadings, present
 from jaxem.models.stationary_step import maximize_stationary
-from jaxem.models.switching_inputs import check_series, lagged, read_series, simulate, start
+from jaxem.models.switching_inputs import check_series, foretold, lagged, read_series, simulate, start
 from jaxem.priors import dot_log
 from jaxem.regimes import RegimeTable
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
@@ -296,6 +296,11 @@ class MarkovSwitching(PathReadings, Model):
         params = jax.tree.map(jnp.asarray, params)
         y, path = simulate(self, as_key(key), params, max(check_count(n, "n"), self.order))
         return (y[:n, None], path[:n]) if states else y[:n, None]
+
+    def residuals(self, params: Any, data: Any) -> jax.Array:
+        """(n, 1) Phi^-1(sum_s p(s | y_1..t-1) Phi(e_t(s) / sigma(s))), standard normal under the true model; NaN where a value is
+        missing or, as the first p are, conditioned on."""
+        return foretold(self, params, as_rows(self, data))
 
     def levels(self, params: Any) -> jax.Array:
         """(K,) the mean of y in each regime if it lasted: the mean, or intercept / (1 - sum of coefficients)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxem.data import Rows, as_rows
 from jaxem.factors import ChainFactors
 from jaxem.kernels import chain, structured_chain
 from jaxem.kernels.chain import Chain
+from jaxem.kernels.structured_chain import LOGS
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 
 
@@ -33,6 +35,10 @@ class PathReadings(ChainFactors):
     def filter(self, params: Any, data: Any) -> jax.Array:
         """p(z_t | y_1..t) of each step, (n, K) in input order."""
         return _read(self, params, data, _filtered)
+
+    def predict(self, params: Any, data: Any) -> jax.Array:
+        """p(z_t | y_1..t-1) of each step, (n, K) in input order."""
+        return _read(self, params, data, _predicted)
 
     def viterbi(self, params: Any, data: Any) -> jax.Array:
         """(n,) the likeliest path of each sequence (Viterbi 1967), input order."""
@@ -67,6 +73,23 @@ def _smoothed(links: Any, rows: Rows) -> jax.Array:
 def _filtered(links: Any, rows: Rows) -> jax.Array:
     found = chain.filtered(links).state if isinstance(links, Chain) else jnp.exp(structured_chain.log_filtered(links))
     return states_to_rows(present(found, len(links.initial)), rows)
+
+
+def ahead(links: Any) -> jax.Array:
+    """(T, *states, B) probabilities of all states of the chain at each step given the steps before it."""
+    if isinstance(links, Chain):
+        state, begin, push = chain.filtered(links).state, links.initial[:, None], partial(chain.across, links.transition)
+    else:
+        state, begin = structured_chain.log_filtered(links), links.begin(LOGS)
+        push = partial(links.push, LOGS)
+    moved = jax.lax.map(push, jnp.concatenate([state[:1], state[:-1]]))
+    first = links.first.reshape(len(state), *(1 for _ in state.shape[1:-1]), -1)
+    found = jnp.where(first, begin, moved)
+    return found if isinstance(links, Chain) else jnp.exp(found)
+
+
+def _predicted(links: Any, rows: Rows) -> jax.Array:
+    return states_to_rows(present(ahead(links), len(links.initial)), rows)
 
 
 def _likeliest(links: Any, rows: Rows) -> jax.Array:

@@ -8,14 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import log_ndtr
 
-from jaxem import initialize
+from jaxem import coordinates, initialize
 from jaxem.checks import check_matrix, is_traced
 from jaxem.data import Rows, Table, moments_of
-from jaxem.kernels import autoregression
+from jaxem.kernels import autoregression, structured_chain
+from jaxem.kernels.quantiles import normal_quantile
+from jaxem.models.path_readings import ahead
 from jaxem.newton import damped_step
 from jaxem.sequences import read_sequences
-from jaxem.steps import lane_weights, to_lanes
+from jaxem.steps import lane_weights, to_lanes, to_rows
 
 
 def read_series(data: Any) -> Table:
@@ -159,3 +162,14 @@ def simulate(model: Any, key: jax.Array, params: Any, n: int) -> tuple[jax.Array
 
     start = (jnp.zeros((), jnp.int32), jnp.zeros(p, dtype), jnp.zeros(p, jnp.int32))
     return jax.lax.scan(step, start, (noise, shocks, jnp.arange(n)))[1]
+
+
+@jax.jit
+def foretold(model: Any, params: Any, rows: Rows) -> jax.Array:
+    """(n, 1) normal quantiles of the values given those before them."""
+    params = coordinates.cast(params, rows.dtype)
+    v, counted = lagged(model, rows, rows.origin[0])
+    z = autoregression.standardized(autoregression.Autoregression(*params[2:]), v, model.n_regimes, model._lags, rows.origin[0])
+    log_state = structured_chain.safe_log(ahead(model._links(params, rows)))
+    below, above = (structured_chain.log_sum(log_state + log_ndtr(sign * z), 1) for sign in (1, -1))
+    return to_rows(jnp.where(counted, normal_quantile(below, above), jnp.nan), rows)[:, None]

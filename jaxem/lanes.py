@@ -47,6 +47,18 @@ class Reweighted(NamedTuple):
         return self.rows.n
 
 
+class Variants(NamedTuple):
+    """D models that differ in their leaves alone, in place of one: lane i runs the `owner[i]`-th."""
+
+    each: Any  # the model, leaves with a leading axis D
+    owner: jax.Array  # (lanes,)
+
+    @property
+    def n_states(self) -> int:
+        """Of each."""
+        return self.each.n_states
+
+
 def drive(
     model: Any,
     lanes: Run,
@@ -134,6 +146,11 @@ def _rows_of(rows: Rows | Reweighted, owner: jax.Array | None, lane: jax.Array) 
     return rows if owner is None else jax.tree.map(lambda leaf: leaf[owner[lane]], rows)
 
 
+def _model_of(model: Any, lane: jax.Array) -> Any:
+    """What one lane runs."""
+    return jax.tree.map(lambda leaf: leaf[model.owner[lane]], model.each) if isinstance(model, Variants) else model
+
+
 def _shares(rows: Rows | Reweighted, owner: jax.Array | None, lanes: jax.Array) -> tuple[Any, Callable[[Any], Rows]]:
     """What each of the lanes has to itself, leaves with a leading axis, and what makes its rows of that."""
     if isinstance(rows, Reweighted):
@@ -170,11 +187,11 @@ def segment(
     active = chosen < total
     if chosen.shape[0] == 1:
         only = jax.tree.map(lambda leaf: leaf[0], picked)
-        one = run_alone(model, only, _rows_of(rows, owner, safe[0]), stop, limit, algorithm)
+        one = run_alone(_model_of(model, safe[0]), only, _rows_of(rows, owner, safe[0]), stop, limit, algorithm)
         picked = jax.tree.map(lambda leaf: leaf[None], one)
     else:
         own, whole = _shares(rows, owner, safe)
-        step = jax.vmap(lambda run, own: machine.advance(model, run, whole(own), stop, algorithm))
+        step = jax.vmap(lambda lane, run, own: machine.advance(_model_of(model, lane), run, whole(own), stop, algorithm))
 
         def go(carry: tuple[Run, jax.Array]) -> jax.Array:
             return (carry[1] < limit) & (active & (carry[0].status == Status.RUNNING)).any()
@@ -182,7 +199,7 @@ def segment(
         def body(carry: tuple[Run, jax.Array]) -> tuple[Run, jax.Array]:
             runs, taken = carry
             running = runs.status == Status.RUNNING
-            moved = step(runs, own)
+            moved = step(safe, runs, own)
             return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(running, new, old), moved, runs), taken + 1
 
         picked, _ = jax.lax.while_loop(go, body, (picked, jnp.zeros((), jnp.int32)))
@@ -211,7 +228,7 @@ def begin(
 
     def one(start: tuple[Any, jax.Array, jax.Array]) -> Run:
         params, key, lane = start
-        return machine.begin(model, params, _rows_of(rows, owner, lane), key, algorithm)
+        return machine.begin(_model_of(model, lane), params, _rows_of(rows, owner, lane), key, algorithm)
 
     return jax.lax.map(one, (starts, keys, jnp.arange(count)))
 
@@ -223,7 +240,7 @@ def conclude(
     """All lanes with the params that they end on evaluated, `width` side by side."""
 
     def one(lane: tuple[Run, jax.Array]) -> Run:
-        return machine.conclude(model, lane[0], _rows_of(rows, owner, lane[1]), algorithm)
+        return machine.conclude(_model_of(model, lane[1]), lane[0], _rows_of(rows, owner, lane[1]), algorithm)
 
     each = (lanes, jnp.arange(lanes.status.shape[0]))
     return jax.lax.map(one, each) if width == 1 else over_lanes(one, each, len(each[1]), width)
@@ -338,5 +355,7 @@ choose = partial(jax.jit, static_argnums=(2, 3))(select)
 
 @partial(jax.jit, static_argnums=(2, 3))
 def choose_each(model: Any, grouped: Run, reorder: bool, algorithm: Algorithm) -> Fit:
-    """`select` for each data set; lanes have axes (data sets, restarts)."""
+    """`select` for each data set, or each model; lanes have axes (data sets, restarts)."""
+    if isinstance(model, Variants):
+        return jax.vmap(lambda own, lanes: select(own, lanes, reorder, algorithm))(model.each, grouped)
     return jax.vmap(lambda lanes: select(model, lanes, reorder, algorithm))(grouped)

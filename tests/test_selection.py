@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,10 +14,12 @@ from sklearn.mixture import GaussianMixture
 
 import jaxem
 from jaxem import (
+    GammaPrior,
     Gaussian,
     HiddenMarkov,
     HiddenMarkovParams,
     Mixture,
+    MixturePrior,
     Poisson,
     Single,
     Status,
@@ -133,6 +136,32 @@ def test_what_fails_is_a_row():
     with pytest.raises(ValueError, match="no model has a finite bic"):
         _ = lost.best
     assert "no model has a finite criterion" in str(lost)
+
+
+@pytest.mark.slow
+def test_models_that_differ_in_numbers_are_lanes(monkeypatch):
+    """Three priors in one program, none of them by `fit`, each as `fit` makes it; progress goes from set to set."""
+    models = [Mixture(Poisson(), 2, prior=MixturePrior(a, GammaPrior(b, 1.0))) for a, b in [(1.0, 1.0), (2.0, 9.0), (2.0, 1.0)]]
+    alone, told = [], []
+    module = sys.modules["jaxem.selection.select"]
+    monkeypatch.setattr(module, "fit", lambda *given, **more: alone.append(1) or fit(*given, **more))
+    before = jaxem.lanes.segment._cache_size()
+    found = select([models[0], Single(Poisson()), *models[1:]], COUNTS, restarts=2, progress=told.append)
+    assert len(alone) == 1  # that of the single state
+    assert jaxem.lanes.segment._cache_size() <= before + 2
+    own_names = [f"Mixture(Poisson, 2, prior) [{number}]" for number in (1, 2, 3)]
+    assert [row.model for row in found.table] == [own_names[0], "Single(Poisson)", *own_names[1:]]
+    for model, own in zip(models, [found.fits[i] for i in (0, 2, 3)], strict=True):
+        theirs = fit(model, COUNTS, key=0, restarts=2)
+        np.testing.assert_allclose(own.objective, theirs.objective, rtol=1e-12)
+        np.testing.assert_allclose(own.params.components.rate, theirs.params.components.rate, rtol=1e-9)
+        np.testing.assert_allclose(own.restart_log_likelihoods, theirs.restart_log_likelihoods, rtol=1e-9)
+        assert own.status == theirs.status
+    assert [(now.done, now.of, now.model) for now in told] == [
+        (0, 4, "Mixture(Poisson, 2, prior) [1]"), (3, 4, "Single(Poisson)"), (4, 4, None),
+    ]  # fmt: skip
+    assert (told[0].best, told[-1].best) == (None, found.table[found.best_index].model)
+    assert told[-1].best_value == found.values[found.best_index]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from jaxem.selection.criteria import criteria, units_of
 from jaxem.selection.cross_validation import check_folds, cross_validate
 from jaxem.selection.entropy import share_known, state_entropy
 from jaxem.selection.selection import CRITERIA, Candidate, Selection, SelectProgress, ranked
+from jaxem.selection.side_by_side import alike, fit_side_by_side
 from jaxem.settings import short_name
 
 SOUND = (Status.CONVERGED, Status.MAX_STEPS)
@@ -54,8 +55,8 @@ def select(
 
     (BIC of mclust is the negative of this one.) A model that fails is a row of the table like the others, with its `Status` or
     its error and without criteria: of a likelihood without bound there is nothing to compare. All models share the key, and so
-    the folds. Models of one structure that differ in numbers alone, such as the strength of a prior, run in one compiled
-    program.
+    the folds. Models of one structure that differ in numbers alone, such as the strength of a prior or the value at which a
+    param is held, are lanes of one program.
 
     Args:
         models: any iterable of models, for instance a generator.
@@ -68,7 +69,7 @@ def select(
         stop: when a fit ends, as for `fit`.
         search: how starts are found, in place of restarts, as for `fit`: with `hierarchical()` one tree of mergers serves every
             number of components. Folds are fitted from restarts all the same.
-        progress: called with a `SelectProgress` before each model and at the end.
+        progress: called with a `SelectProgress` before each model, or each set of lanes, and at the end.
 
     Raises:
         TypeError, ValueError: no models, or what is no model; models of different kinds of data, which have no likelihoods of the
@@ -86,56 +87,82 @@ def select(
     _check_alike(names, given, prepared)
     if folds is not None:
         check_folds(folds, prepared[0])
-    table: list[Candidate] = []
-    fits: list[Fit | None] = []
-    for name, model, rows in zip(names, given, prepared, strict=True):
+    table: dict[int, Candidate] = {}
+    fits: dict[int, Fit | None] = {}
+    for group in alike(given, prepared):
         if progress is not None:
-            progress(_progress(table, name, names, criterion))
-        row, found = _try(name, model, rows, key, restarts, folds, stop, search)
-        table.append(row)
-        fits.append(found)
+            progress(_progress(table, names[group[0]], names, criterion))
+        begun = time.perf_counter()
+        found = _fit([given[place] for place in group], prepared[group[0]], key, restarts, stop, search)
+        each = (time.perf_counter() - begun) / len(group)
+        for place, own in zip(group, found, strict=True):
+            begun = time.perf_counter()
+            own, held = _hold_out(given[place], prepared[place], own, folds, key, restarts, stop)
+            seconds = each + time.perf_counter() - begun
+            table[place] = _row(names[place], given[place], prepared[place], own, held, seconds)
+            fits[place] = own if isinstance(own, Fit) else None
     if progress is not None:
         progress(_progress(table, None, names, criterion))
-    values = np.array([getattr(row, criterion) for row in table], np.float64)
+    rows = tuple(table[place] for place in range(len(given)))
+    values = np.array([getattr(row, criterion) for row in rows], np.float64)
     best = int(ranked(values, criterion)[0])
     n, unit = units_of(prepared[0], np.asarray(prepared[0].weights, np.float64))
-    return Selection(tuple(table), given, tuple(fits), criterion, n, unit, folds, None if np.isnan(values[best]) else best)
+    kept = tuple(fits[place] for place in range(len(given)))
+    return Selection(rows, given, kept, criterion, n, unit, folds, None if np.isnan(values[best]) else best)
 
 
-def _progress(table: list[Candidate], name: str | None, names: list[str], criterion: str) -> SelectProgress:
-    values = np.array([getattr(row, criterion) for row in table], np.float64)
+def _progress(table: dict[int, Candidate], name: str | None, names: list[str], criterion: str) -> SelectProgress:
+    done = list(table.values())
+    values = np.array([getattr(row, criterion) for row in done], np.float64)
     best = None if np.isnan(values).all() else int(ranked(values, criterion)[0])
-    told = (None, np.nan) if best is None else (table[best].model, float(values[best]))
-    return SelectProgress(len(table), len(names), name, *told)
+    told = (None, np.nan) if best is None else (done[best].model, float(values[best]))
+    return SelectProgress(len(done), len(names), name, *told)
 
 
-def _try(
-    name: str, model: Any, rows: Rows, key: jax.Array, restarts: int, folds: int | None, stop: Stop | None, search: Search | None
-) -> tuple[Candidate, Fit | None]:
-    begun = time.perf_counter()
-    tried, search = (restarts, search) if model.needs_key else (1, None)
-    held = np.nan
+def _fit(
+    models: list[Any], rows: Rows, key: jax.Array, restarts: int, stop: Stop | None, search: Search | None
+) -> list[Fit | str]:
+    """Fits of models that are alike, side by side where there are several; or what mathematics or the data forbid them."""
+    tried, search = (restarts, search) if models[0].needs_key else (1, None)
+    starts: dict[str, Any] = {"restarts": tried} if search is None else {"search": search}
     try:
-        starts: dict[str, Any] = {"restarts": tried} if search is None else {"search": search}
-        found = jax.block_until_ready(fit(model, rows, key=key, stop=stop, **starts))
-        sound = int(found.status) in SOUND
-        if folds is not None and sound:
-            held = cross_validate(model, rows, folds, key, restarts=tried, stop=stop).log_likelihood
-    except (TypeError, ValueError) as error:  # what mathematics or the data forbid this model, as more states than rows
-        said = " ".join(str(error).split())
-        nan = np.nan
-        return Candidate(name, nan, 0, nan, nan, nan, nan, nan, nan, nan, nan, said, 0, time.perf_counter() - begun), None
+        if len(models) > 1 and search is None:
+            return jax.block_until_ready(fit_side_by_side(models, rows, key, tried, stop))
+        return [jax.block_until_ready(fit(model, rows, key=key, stop=stop, **starts)) for model in models]
+    except (TypeError, ValueError) as error:  # as more states than rows
+        return [_said(error)] * len(models)
+
+
+def _hold_out(
+    model: Any, rows: Rows, found: Fit | str, folds: int | None, key: jax.Array, restarts: int, stop: Stop | None
+) -> tuple[Fit | str, float]:
+    """The fit, and the log-likelihood of held-out units: NaN where there is none to be had."""
+    if folds is None or isinstance(found, str) or int(found.status) not in SOUND:
+        return found, np.nan
+    try:
+        return found, cross_validate(model, rows, folds, key, restarts=restarts, stop=stop).log_likelihood
+    except (TypeError, ValueError) as error:  # as more states than the rows that a fold leaves
+        return _said(error), np.nan
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _row(name: str, model: Any, rows: Rows, found: Fit | str, held: float, seconds: float) -> Candidate:
+    if isinstance(found, str):
+        return Candidate(name, np.nan, 0, *[np.nan] * 8, found, 0, seconds)
+    sound = int(found.status) in SOUND
     measured = criteria(model, found, rows)
     uncertain = state_entropy(model, found.params, rows) if sound else np.nan
     of = float(np.asarray(rows.weights, np.float64).sum())  # states, one a row or step
     r2 = share_known(uncertain, model.n_states, of)
     told = (measured.aic, measured.aicc, measured.bic, measured.sabic, measured.caic, measured.icl(uncertain), r2)
     aic, aicc, bic, sabic, caic, icl, known = told if sound else (np.nan,) * len(told)
-    candidate = Candidate(
+    return Candidate(
         name, float(found.log_likelihood), measured.n_parameters, aic, aicc, bic, sabic, caic, icl, known, held,
-        Status(int(found.status)).name, int(reached_best(found).sum()), time.perf_counter() - begun,
+        Status(int(found.status)).name, int(reached_best(found).sum()), seconds,
     )  # fmt: skip
-    return candidate, found
 
 
 # checks

@@ -35,7 +35,7 @@ class Candidate(NamedTuple):
 
 
 class SelectProgress(NamedTuple):
-    """What a progress callback of `select` is told before each model, and once more at the end."""
+    """What a progress callback of `select` is told before each model (or several that are lanes of one program), and at the end."""
 
     done: int  # models that have been fitted, or have failed
     of: int  # models in all

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import table
 
 import jaxem
 from jaxem import (
+    Fit,
     GammaPrior,
     Gaussian,
     Latent,
@@ -34,6 +36,7 @@ from jaxem import (
     variational,
     weak_prior,
 )
+from jaxem.domains import Positive, Real, Unit
 from jaxem.families import GaussianParams
 from jaxem.saved import FORMAT_VERSION
 
@@ -60,15 +63,23 @@ def assert_same(a, b):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
 
 
-def repack(path, **changes):
-    """The same archive with members changed or added; None takes one out."""
+def sign(path):
+    """The digest of whatever stands before it."""
+    whole = path.read_bytes()[:-64]
+    path.write_bytes(whole + hashlib.sha256(whole).hexdigest().encode())
+
+
+def repack(path, compression=zipfile.ZIP_STORED, **changes):
+    """The same archive with members changed or added, and the digest that fits it; None takes one out."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     members.update({f"{name}.npy": content for name, content in changes.items()})
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
             if content is not None:
                 archive.writestr(name, content)
+        archive.comment = bytes(64)
+    sign(path)
 
 
 def npy(array):
@@ -83,10 +94,18 @@ def header_of(path):
 
 
 def with_header(path, **fields):
-    """Another header, under a digest that fits it."""
+    """Another header."""
     text = json.dumps({**header_of(path), **fields}).encode()
-    digest = hashlib.sha256(text).digest()
-    repack(path, header=npy(np.frombuffer(text, np.uint8)), sha256=npy(np.frombuffer(digest, np.uint8)))
+    repack(path, header=npy(np.frombuffer(text, np.uint8)))
+
+
+def a_fit(params, n_states):
+    """A fit that nobody made, with numbers that no format but the exact one keeps."""
+    numbers = jnp.array([-1 / 3, np.nan, -np.inf, 5e-324])
+    return Fit(
+        params, numbers[0], numbers[1], jnp.int32(2), jnp.int32(7), jnp.int32(9), numbers, jnp.int32(1), jnp.arange(4), numbers[2],
+        jnp.zeros(n_states, bool), numbers, jnp.arange(4), numbers[None], jnp.arange(4), (params, np.float32(0.1)),
+    )  # fmt: skip
 
 
 # there and back
@@ -97,15 +116,14 @@ def test_every_model_comes_back_bit_for_bit(tmp_path, dtype):
     path = tmp_path / "m.npz"
     seen = 0
     for row in ROWS:
-        if isinstance(row.model, Latent):
-            continue
         params = row.params(dtype)
-        save(path, row.model, params)
-        found = load(path)
+        ended = a_fit(params, row.model.n_states)
+        save(path, row.model, params, ended)
+        found = load(path, row.model if isinstance(row.model, Latent) else None)
         assert type(found.model) is type(row.model), row.name
-        assert_same((row.model, params), (found.model, found.params))
+        assert_same((row.model, params, ended), (found.model, found.params, found.fit))
         seen += 1
-    assert seen > 60
+    assert seen > 100
 
 
 @pytest.mark.slow
@@ -185,11 +203,58 @@ def test_frames_are_arranged_by_name(path):
 # what cannot be saved
 
 
+def test_a_model_of_functions_is_given_again(path):
+    """A file has all of it but the functions, and what is given has to agree with that."""
+    model, params = latent(2), {"zero": jnp.array(0.3), "rate": jnp.array(2.5)}
+    save(path, model, params, a_fit(params, 2))
+    assert b"secret" not in path.read_bytes()
+    refused(path, r"its model is made of functions of yours, which no file holds; give it too: load\(path, model=\.\.\.\)")
+    same = latent(2)
+    found = load(path, model=same)
+    assert found.model is same
+    assert_same((found.params, found.fit), (params, a_fit(params, 2)))
+    for other, differs in (
+        (latent(3), r"model\.shapes|model\.n_states is 3, and was 2|model\.places is 3"),
+        (latent(2, missing=True), r"model\.missing is True, and was False"),
+        (latent(2, simulate=lambda key, params: 0.0), r"model\.simulate is a function, and was None"),
+        (latent(2, start={"zero": 0.5, "rate": 1.0}), r"model\.start is a dict, and was None"),
+        (latent(2, domains={"zero": DOMAINS["zero"], "mean": Real()}), r"model\.free_domains.* is 'mean', and was 'rate'"),
+        (MODEL, "model is a Mixture, and was a Latent"),
+        (3, "model is 3, and was a Latent"),
+    ):
+        with pytest.raises(ValueError, match=f"its model is not the one that was saved: ({differs}).*; give the same"):
+            load(path, model=other)
+
+
+DOMAINS = {"zero": Unit(), "rate": Positive()}
+
+
+def latent(n_states, domains=None, **settings):
+    def log_joint(params, z, row, *secret):
+        return jnp.log(params["rate"]) - row * params["rate"] + z
+
+    return Latent(log_joint, domains or DOMAINS, n_states, **settings)
+
+
+def test_any_model_can_be_given_again(path):
+    """It has to be the one that was saved, to the last number."""
+    assert load(path, Mixture(Gaussian("diagonal"), 2)).model == MODEL
+    with pytest.raises(ValueError, match=r"model\.n_components is 3, and was 2"):
+        load(path, Mixture(Gaussian("diagonal"), 3))
+    prior = MixturePrior(2.0, GammaPrior(2.0, np.array([[0.5, 1.0]])))
+    model = Mixture(Poisson(), 2, prior=prior)
+    save(path, model, {"a": 1.0})
+    assert load(path, model).model is model
+    with pytest.raises(ValueError, match=r"model.prior.components.rate holds other numbers"):
+        load(path, Mixture(Poisson(), 2, prior=prior._replace(components=GammaPrior(2.0, np.array([[0.5, 2.0]])))))
+    with pytest.raises(ValueError, match=r"model.prior is None, and was a MixturePrior"):
+        load(path, Mixture(Poisson(), 2))
+    with pytest.raises(ValueError, match=r"its model is another: model: is a .*OwnModel, no class of jaxem's own"):
+        load(path, OwnModel())
+
+
 def test_functions_are_not_saved(path):
     before = path.read_bytes()
-    own = next(row for row in ROWS if isinstance(row.model, Latent))
-    with pytest.raises(TypeError, match=r"model: is made of functions of yours.*never code"):
-        save(path, own.model, own.params("float64"))
     with pytest.raises(TypeError, match=r"params\.weights: is a function"):
         save(path, MODEL, PARAMS._replace(weights=len))
     assert path.read_bytes() == before
@@ -225,41 +290,49 @@ def refused(path, match):
     assert str(path) in str(caught.value)
 
 
-def test_cut_short(path):
+def told_of(content, path, monkeypatch):
+    """The refusal of a file with this content."""
+    monkeypatch.setattr(Path, "read_bytes", lambda self: content)
+    try:
+        load(path)
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return "it was taken"
+
+
+def test_cut_short(path, monkeypatch):
     """At every length: never a model, never anything but a plain refusal."""
     whole = path.read_bytes()
-    for length in range(0, len(whole), 7):
-        path.write_bytes(whole[:length])
-        refused(path, "is not a model file of jaxem" if length < 4 else "cut short or damaged")
+    told = [told_of(whole[:length], path, monkeypatch) for length in range(len(whole))]
+    assert all(each.startswith("is not a model file of jaxem; give one that") for each in told[:40])
+    assert all(each.startswith("is cut short or damaged, or was altered") for each in told[40:])
 
 
-def test_altered_bytes_are_noticed(path):
-    """What loads holds what was saved: the digests leave only bytes that mean nothing, such as the archive's dates."""
+def test_altered_bytes_are_noticed(path, monkeypatch):
+    """Every one of them: one bit is enough, and so is a byte more at the end."""
     whole = path.read_bytes()
-    for place in range(0, len(whole), 5):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
-        try:
-            found = load(path)
-        except ValueError:
-            continue
-        assert found.columns == ("a", "b")
-        assert_same((found.model, found.params), (MODEL, PARAMS))
+    altered = [whole[:place] + bytes([byte ^ (1 << place % 8)]) + whole[place + 1 :] for place, byte in enumerate(whole)]
+    told = [told_of(content, path, monkeypatch) for content in (*altered, whole + b"0")]
+    assert all(each.startswith(("is not a model file of jaxem", "is cut short or damaged, or was altered")) for each in told)
+    assert told_of(whole, path, monkeypatch) == "it was taken"
 
 
 def test_altered_by_hand(path):
-    """Members that are sound in themselves, but not those that were saved."""
+    """Members that are sound in themselves, under a digest that fits them, but that `save` does not write."""
     whole = path.read_bytes()
     for changes in (
-        {"1": npy(np.zeros((2, 2)))},
         {"1": None},
         {"99": npy(np.zeros(3))},
-        {"sha256": npy(np.zeros(32, np.uint8))},
+        {"1": npy(np.zeros((2, 2), np.float32))},
+        {"1": npy(PARAMS.components.mean)[:-8]},
+        {"1": b"no array"},
         {"header": npy(np.array(["a"]))},
-        {"1": npy(np.array([{}], object))},
     ):
         path.write_bytes(whole)
         repack(path, **changes)
         refused(path, "was altered")
+    repack(path, header=None)
+    refused(path, "is not a model file of jaxem")
     path.write_bytes(whole)
     with_header(path, params={"class": "MixtureParams", "fields": {"weights": None}})
     refused(path, "was altered")
@@ -271,7 +344,7 @@ def test_not_ours(path, tmp_path):
     path.write_bytes(b"")
     refused(path, "is not a model file of jaxem")
     np.savez(path, a=np.zeros(3))
-    refused(path, "an archive, but not a model file")
+    refused(path, "is not a model file of jaxem")
     save(path, MODEL, PARAMS)
     with_header(path, format="another")
     refused(path, "is not a model file of jaxem")
@@ -294,7 +367,29 @@ def test_no_code_of_a_file_runs(path, monkeypatch):
     monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("opened a pickle"))
     file = io.BytesIO()
     np.save(file, np.array([OwnModel()], object), allow_pickle=True)
-    repack(path, **{"header": file.getvalue()})
+    whole = path.read_bytes()
+    for name in ("header", "1"):
+        path.write_bytes(whole)
+        repack(path, **{name: file.getvalue()})
+        refused(path, "was altered")
+
+
+def test_small_files_do_not_swell(path):
+    """Neither a size that an array claims nor one that an archive claims is believed."""
+    whole = path.read_bytes()
+    claims = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claims, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)})
+    for name in ("header", "1"):
+        path.write_bytes(whole)
+        repack(path, **{name: claims.getvalue() + bytes(8)})
+        refused(path, "was altered")
+    path.write_bytes(whole)
+    repack(path, zipfile.ZIP_DEFLATED, **{"1": npy(np.zeros(1 << 22))})
+    assert path.stat().st_size < 1 << 17
+    refused(path, "was altered")
+    path.write_bytes(whole)
+    deep = np.frombuffer(b'{"tuple":[' * 100_000, np.uint8)
+    repack(path, header=npy(deep))
     refused(path, "was altered")
 
 

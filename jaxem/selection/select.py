@@ -151,7 +151,8 @@ def _said(error: Exception) -> str:
 
 def _row(name: str, model: Any, rows: Rows, found: Fit | str, held: float, seconds: float) -> Candidate:
     if isinstance(found, str):
-        return Candidate(name, np.nan, 0, *[np.nan] * 8, found, 0, seconds)
+        nan = np.nan
+        return Candidate(name, nan, 0, nan, nan, nan, nan, nan, nan, nan, nan, found, 0, seconds)
     sound = int(found.status) in SOUND
     measured = criteria(model, found, rows)
     uncertain = state_entropy(model, found.params, rows) if sound else np.nan

@@ -37,8 +37,9 @@ def _outline(model: Any) -> Any:
 
 
 def _same(a: Rows, b: Rows) -> bool:
-    (here, one), (there, other) = jax.tree.flatten(a), jax.tree.flatten(b)
-    return one == other and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(here, there, strict=True))
+    here, there = jax.tree.leaves(a), jax.tree.leaves(b)
+    same_kind = jax.tree.structure(a) == jax.tree.structure(b)
+    return same_kind and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(here, there, strict=True))
 
 
 def fit_side_by_side(models: Sequence[Any], rows: Rows, key: jax.Array, restarts: int, stop: Stop | None) -> list[Fit]:

@@ -38,8 +38,8 @@ def _outline(model: Any) -> Any:
 
 def _same(a: Rows, b: Rows) -> bool:
     here, there = jax.tree.leaves(a), jax.tree.leaves(b)
-    same_kind = jax.tree.structure(a) == jax.tree.structure(b)
-    return same_kind and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(here, there, strict=True))
+    kind: Any = jax.tree.structure(a)
+    return bool(kind == jax.tree.structure(b)) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(here, there, strict=True))
 
 
 def fit_side_by_side(models: Sequence[Any], rows: Rows, key: jax.Array, restarts: int, stop: Stop | None) -> list[Fit]:

@@ -37,9 +37,11 @@ def _outline(model: Any) -> Any:
 
 
 def _same(a: Rows, b: Rows) -> bool:
-    here, there = jax.tree.leaves(a), jax.tree.leaves(b)
     kind: Any = jax.tree.structure(a)
-    return bool(kind == jax.tree.structure(b)) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(here, there, strict=True))
+    if kind != jax.tree.structure(b):
+        return False
+    each = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in each)
 
 
 def fit_side_by_side(models: Sequence[Any], rows: Rows, key: jax.Array, restarts: int, stop: Stop | None) -> list[Fit]:

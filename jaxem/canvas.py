@@ -50,8 +50,14 @@ def legend_below(ax: Axes, down: float = LABEL_INCHES) -> Axes:
 
 
 def short(names: Sequence[str]) -> list[str]:
-    """Names cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics."""
+    """Names cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics.
+
+    Where their beginnings do not tell them apart they are cut in the middle.
+    """
     cut = [name if len(name) <= LENGTH else f"{name[: LENGTH - 1]}…" for name in names]
+    if len(set(cut)) < len(set(names)):
+        head = LENGTH // 2
+        cut = [name if len(name) <= LENGTH else f"{name[:head]}…{name[head + 1 - LENGTH :]}" for name in names]
     return [name.replace("$", r"\$") for name in cut]
 
 

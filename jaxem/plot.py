@@ -6,6 +6,7 @@ Colours can be told apart by colour-blind readers; components also carry their n
 
 from jaxem.plots.comparison import figure_comparison, plot_comparison
 from jaxem.plots.components import ellipse, plot_components
+from jaxem.plots.corner import figure_corner
 from jaxem.plots.criteria import plot_criteria
 from jaxem.plots.data import plot_missingness
 from jaxem.plots.densities import plot_densities
@@ -29,17 +30,19 @@ from jaxem.plots.parameters import (
 from jaxem.plots.profiles import plot_profiles
 from jaxem.plots.regimes import plot_regimes
 from jaxem.plots.regression import plot_regression
+from jaxem.plots.residuals import plot_residuals, plot_residuals_against
 from jaxem.plots.responsibilities import plot_certainty, plot_responsibilities, plot_uncertainty, uncertainty
 from jaxem.plots.sequences import plot_series, plot_smoothed, plot_transitions
 from jaxem.plots.state_space import plot_state_space
 from jaxem.plots.survival import empirical_survival, plot_survival
 
 __all__ = [
-    "ellipse", "empirical_survival", "figure_comparison", "figure_intervals", "figure_overview", "plot_certainty",
+    "ellipse", "empirical_survival", "figure_comparison", "figure_corner", "figure_intervals", "figure_overview", "plot_certainty",
     "plot_coefficients", "plot_comparison", "plot_components", "plot_correlations", "plot_criteria",
     "plot_densities", "plot_directions",
     "plot_explained", "plot_gate", "plot_history", "plot_influence", "plot_intervals", "plot_loadings", "plot_means",
     "plot_missing_information", "plot_missingness", "plot_numbers", "plot_overimputed", "plot_parameters", "plot_patterns",
-    "plot_profile", "plot_profiles", "plot_regimes", "plot_regression", "plot_responsibilities", "plot_scores", "plot_sensitivity",
+    "plot_profile", "plot_profiles", "plot_regimes", "plot_regression", "plot_residuals",
+    "plot_residuals_against", "plot_responsibilities", "plot_scores", "plot_sensitivity",
     "plot_series", "plot_smoothed", "plot_state_space", "plot_survival", "plot_transitions", "plot_uncertainty", "uncertainty",
 ]  # fmt: skip

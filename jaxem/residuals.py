@@ -78,8 +78,13 @@ def quantile_residuals(model: Any, params: Any, data: Any, key: Any = 0, *, draw
     return np.asarray(_residuals(model.family, inner, cells, shares, chance, ranked, exact))
 
 
+def state_probabilities(model: Any, params: Any, data: Any) -> jax.Array:
+    """(n, K) probabilities of the states before a row is seen: weights, the gate, or in time p(z_t | y_1..t-1)."""
+    rows = model.prepare(data)
+    return _shares(model, coordinates.cast(jax.tree.map(jnp.asarray, params), rows.dtype), data, rows)
+
+
 def _shares(model: Any, params: Any, data: Any, rows: Rows) -> jax.Array:
-    """(n, K) probabilities of the states before the row is seen."""
     if hasattr(model, "predict"):
         return model.predict(params, data)
     if hasattr(model, "gate_probabilities"):

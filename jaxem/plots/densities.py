@@ -11,7 +11,7 @@ from jaxem.canvas import axes_or_new, colours, number_places, short
 from jaxem.leaves import states_of
 from jaxem.plots.data import bins_of
 from jaxem.plots.evaluate import column_densities, marginals
-from jaxem.view import view_of
+from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,16 @@ def plot_densities(
     cells known exactly, none that are censored.
     """
     ax, view = axes_or_new(ax), view_of(data, names, model=model)
+    grid, density = draw_densities(model, params, data, view, ax, column, weights)
+    if density.shape[1] > 1:
+        _number(ax, grid, np.where(np.isfinite(density), density, 0).clip(max=ax.get_ylim()[1]))
+    return ax
+
+
+def draw_densities(
+    model: Any, params: Any, data: Any, view: View, ax: Axes, column: int, weights: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picture without the states' numbers: values (m,), and weights_k p(x | k) there (m, K)."""
     shares, _ = states_of(model, params)
     part = next(part for part in marginals(model, params, view) if column in part.columns)
     grid, density, whole = column_densities(part, view, column)
@@ -57,9 +67,7 @@ def plot_densities(
     finite = np.isfinite(density)
     if not finite.all() or density.max() > 20 * _tallest(ax):  # a spike would flatten all else
         ax.set_ylim(0, 1.5 * _tallest(ax))
-    if several:
-        _number(ax, grid, np.where(finite, density, 0).clip(max=ax.get_ylim()[1]))
-    return ax
+    return grid, density
 
 
 def _draw_bars(ax: Axes, x: np.ndarray, mass: Any, whole: bool) -> None:

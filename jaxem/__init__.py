@@ -31,6 +31,7 @@ from jaxem.priors import (
     NormalInverseWishart,
     NormalPrior,
 )
+from jaxem.report import Report, report
 from jaxem.residuals import quantile_residuals
 from jaxem.result import Fit, Status, Stop
 from jaxem.rotation import Rotation, oblimin, promax, quartimax, rotate, varimax
@@ -43,10 +44,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BetaPrior", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior", "Interval",
-    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Rotation",
-    "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles",
-    "compare", "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "hierarchical", "impute_categories", "load",
-    "log_posterior", "nuts", "oblimin", "prepare", "promax", "quantile_residuals", "quartimax", "rotate", "save", "split_and_merge",
-    "successive_halving", "tobit", "varimax", "weak_prior",
+    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Report",
+    "Rotation", "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare",
+    "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "hierarchical", "impute_categories", "load",
+    "log_posterior", "nuts", "oblimin", "prepare", "promax", "quantile_residuals", "quartimax", "report", "rotate", "save",
+    "split_and_merge", "successive_halving", "tobit", "varimax", "weak_prior",
     *_algorithms.__all__, *_families.__all__, *_inference.__all__, *_missing.__all__, *_models.__all__, *_selection.__all__,
 ]  # fmt: skip

@@ -19,7 +19,7 @@ import jax
 import jaxem
 from jaxem import catalogue
 from jaxem.catalogue import CommandError
-from jaxem.commands import compare, demo, fit, impute, predict, sample, select
+from jaxem.commands import compare, demo, fit, impute, predict, report, sample, select
 from jaxem.commands.options import Layout, add_command
 from jaxem.tables import TableError
 
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.own_process = arguments is None
+        options.typed = list(sys.argv[1:] if arguments is None else arguments)
         code = options.run(options)
         sys.stdout.flush()
         return code
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"jaxem {jaxem.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="command", dest="command", prog="jaxem")
-    for each in (fit, select, impute, compare, predict, sample):
+    for each in (fit, select, report, impute, compare, predict, sample):
         each.add(commands)
     listed = add_command(
         commands, "models", "", "list the models, and the options that each takes",

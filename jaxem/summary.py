@@ -127,8 +127,9 @@ def describe_missing(missing: np.ndarray) -> str:
     """How many cells and rows are missing, from a mask (n, d)."""
     if not missing.any():
         return "nothing"
-    text = f"{missing.sum()} of {missing.size} cells ({100 * missing.mean():.1f} %), in {missing.any(axis=1).sum()} rows"
-    return f"{text}; {missing.all(axis=1).sum()} rows have nothing observed"
+    some, whole = int(missing.any(axis=1).sum()), int(missing.all(axis=1).sum())
+    text = f"{missing.sum()} of {missing.size} cells ({100 * missing.mean():.1f} %), in {some} row{'s' * (some != 1)}"
+    return f"{text}; {whole} row{' has' if whole == 1 else 's have'} nothing observed"
 
 
 def describe_censored(view: View) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from jaxem import catalogue, cli
-from jaxem.commands import select
+from jaxem.commands.grid import grid_of
 
 COST = {"models": [], "select": pytest.mark.thorough, "compare": pytest.mark.thorough, "impute": pytest.mark.thorough}
 
@@ -51,7 +51,7 @@ def test_examples_name_options_that_there_are(command):
         if first == "jaxem":
             options = cli._parser().parse_args(arguments)
             if hasattr(options, "model") and isinstance(options.model, str):
-                catalogue.check_options(options if options.command != "select" else select._grid(options)[0])
+                catalogue.check_options(grid_of(options)[0] if hasattr(options, "criterion") else options)
 
 
 @pytest.mark.parametrize("command", [None, *parsers()])

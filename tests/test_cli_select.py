@@ -8,7 +8,7 @@ import pytest
 from command_line import assert_refused
 
 from jaxem import Mixture, Poisson, cli, load, select
-from jaxem.commands import select as command
+from jaxem.commands.grid import grid_of
 
 RNG = np.random.default_rng(3)
 COUNTS = RNG.poisson(np.where(np.arange(60) < 36, 2.0, 9.0))
@@ -49,7 +49,7 @@ def test_a_grid(sheet, tmp_path, capsys):
 def test_all_shapes_are_asked_for():
     parser = cli._parser()
     options = parser.parse_args(["select", "x.csv", "--components", "1-3,8", "--covariance", "all"])
-    grid = command._grid(options)
+    grid = grid_of(options)
     assert len(grid) == 4 * 14
     assert {each.components for each in grid} == {1, 2, 3, 8}
     assert {each.covariance for each in grid} >= {"EII", "VEV", "VVV"}

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from jaxem.catalogue import CommandError
-from jaxem.commands.case import Case, another, check_case, load
+from jaxem.commands.case import Case
+from jaxem.commands.grid import add_grid, check_grid, fit_grid
 from jaxem.commands.model_file import write_model
-from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, one_of, whole
-from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
-from jaxem.commands.progress import watching
-from jaxem.result import Stop
-from jaxem.selection import Selection, select
-from jaxem.selection.selection import CRITERIA
+from jaxem.commands.options import add_case, add_command, add_quiet
+from jaxem.commands.output import check_picture, check_targets, draw, need, writing
+from jaxem.selection import Selection
 
-GRID = ("components", "states", "factors", "regimes", "order", "covariance")  # options that take several values
 EXAMPLE = """example, which needs no file of yours:
 
   printf 'a,b\\n1,2\\n2,4\\n3,3\\n2,2\\n1,3\\n8,9\\n9,8\\n7,7\\n8,7\\n9,9\\n' > rows.csv
@@ -35,11 +30,7 @@ def add(commands: Any) -> None:
         "and models are named as for jaxem fit.", EXAMPLE,
     )  # fmt: skip
     add_case(parser, several=True)
-    option = parser.add_argument_group("selection").add_argument
-    option("--criterion", **one_of(*CRITERIA), default="bic", help="what ranks models: %(choices)s (default: %(default)s)")
-    option("--folds", type=whole(2), metavar="F", help="cross-validate every model with so many folds (default: do not)")
-    option("--restarts", type=whole(1), metavar="R", default=10, help="random starts of each model (default: %(default)s)")
-    add_stop(option, Stop().max_steps)
+    add_grid(parser)
     option = parser.add_argument_group("output").add_argument
     option("--output", type=Path, metavar="JSON", help="write the table as JSON")
     option("--save", type=Path, metavar="NPZ", help="save the chosen model for jaxem predict, jaxem sample and jaxem.load")
@@ -50,21 +41,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fits, ranks, writes, prints; the exit code."""
-    grid = _grid(options)
-    for each in grid:
-        check_case(each)
+    grid = check_grid(options)
     _check(options)
-    first = load(grid[0], check=False)  # what cannot be fitted is a row of the table
-    cases = [first, *(another(each, first) for each in grid[1:])]
-    stop = Stop(options.tolerance, max_steps=options.max_steps)
-    with watching(not options.quiet) as watch, ended_by_interrupt(options.own_process):
-        try:
-            found = select(
-                [case.model for case in cases], first.data, options.criterion, options.seed, options.restarts, options.folds,
-                weights=first.weights, stop=stop, progress=watch and watch.selecting,
-            )  # fmt: skip
-        except (TypeError, ValueError) as error:
-            raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error
+    cases, found = fit_grid(options, grid)
     try:
         _write(options, grid, cases, found)
     finally:
@@ -73,17 +52,8 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.best_index is not None else 1
 
 
-def _grid(options: argparse.Namespace) -> list[argparse.Namespace]:
-    """Options of every model: all combinations of the values of those that take several."""
-    given = {name: getattr(options, name) for name in GRID if getattr(options, name) is not None}
-    chosen = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
-    return [argparse.Namespace(**{**vars(options), **each}) for each in chosen]
-
-
 def _check(options: argparse.Namespace) -> None:
     """What can be known to fail before the data are read."""
-    if options.criterion == "cv_log_likelihood" and options.folds is None:
-        raise CommandError("--criterion cv_log_likelihood: needs a number of folds, for instance --folds 5")
     check_targets(options.data, {"--output": options.output, "--save": options.save, "--plot": options.plot})
     if options.plot is not None:
         need("matplotlib")

@@ -36,10 +36,12 @@ class Told(NamedTuple):
         return "\n\n".join(part for part in (self.note, "" if self.inference is None else str(self.inference)) if part)
 
 
-def add_errors(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+def add_errors(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """The options; `default` is the method where none is named, None for no standard errors."""
     option: Callable[..., Any] = parser.add_argument_group("standard errors").add_argument
-    option("--se", **one_of(*METHODS), help="tell standard errors, and certify the fit, by %(choices)s (default: do not)")
+    usual = "do not" if default is None else "%(default)s"
+    told = f"tell standard errors, and certify the fit, by %(choices)s (default: {usual})"
+    option("--se", **one_of(*METHODS), default=default, help=told)
     option("--level", type=number("a number between 0 and 1"), metavar="L", help=f"level of the intervals (default: {LEVEL})")
     option("--draws", type=whole(2), metavar="B", help=f"refits of a bootstrap (default: {DRAWS})")
 

@@ -57,21 +57,21 @@ def memberships(
     if len(chosen) > sample:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         chosen = np.sort(rng.choice(chosen, sample, replace=False))
-    own = np.asarray(weights[chosen], np.float64)
-    own = own / own.mean()
-    ready = np.asarray(points[chosen], np.float64)
-    order = _order(ready.tobytes(), own.tobytes(), ready.shape[1], criterion)
     out = np.zeros((len(points), n_states))
-    out[chosen, cut(order, n_states)] = 1
+    if chosen.size:  # else no row that starts look at counts
+        own = np.asarray(weights[chosen], np.float64)
+        own = own / own.mean()
+        ready = fill(np.asarray(points[chosen], np.float64))
+        ready = ready if criterion == "EII" else rescale(ready, own)
+        out[chosen, cut(_order(ready.tobytes(), own.tobytes(), criterion), n_states)] = 1
     return out
 
 
-@lru_cache(maxsize=8)
-def _order(points: bytes, weights: bytes, columns: int, criterion: str) -> np.ndarray:
+@lru_cache(maxsize=4)
+def _order(points: bytes, weights: bytes, criterion: str) -> np.ndarray:
     """The merges of these rows: found once for all numbers of clusters, and for all models that see the rows alike."""
     own = np.frombuffer(weights)
-    filled = fill(np.frombuffer(points).reshape(len(own), columns))
-    return merge_order(filled if criterion == "EII" else rescale(filled, own), own, criterion)
+    return merge_order(np.frombuffer(points).reshape(len(own), -1), own, criterion)
 
 
 def fill(points: np.ndarray) -> np.ndarray:

@@ -87,6 +87,8 @@ def test_rows_that_are_alike():
         np.testing.assert_array_equal(cut(merge_order(np.ones((3, 2)), np.ones(3), criterion), 1), 0)
     r = memberships(y[:3], np.ones(3), jax.random.key(0), 5, 100, "VVV")
     np.testing.assert_array_equal(r, np.eye(3, 5))
+    np.testing.assert_array_equal(memberships(y, np.zeros(20), jax.random.key(0), 2, 100, "VVV"), 0)  # none counts
+    np.testing.assert_array_equal(memberships(y[:1], np.ones(1), jax.random.key(0), 2, 100, "VVV"), [[1, 0]])
 
 
 def test_holes_are_filled_from_near_rows():

@@ -78,8 +78,8 @@ def _chosen(evidence: Evidence) -> list[str]:
         if ahead < CLOSE:
             second = found.table[order[1]].model
             out.append(f"By {found.criterion} {second} is only {ahead:.2g} worse: the data hardly tell it from {best.model}.")
-    sizes = {getattr(model, "n_states", None) for model in found.models}
-    if len(sizes) > 1 and evidence.model.n_states == max(size for size in sizes if size is not None):
+    sizes = {int(model.n_states) for model in found.models}
+    if len(sizes) > 1 and evidence.model.n_states == max(sizes):
         out.append(f"The largest number of components that was tried ({max(sizes)}) was chosen: more of them may be better still.")
     failed = [row.model for row in found.table if not np.isfinite(getattr(row, found.criterion))]
     if failed:

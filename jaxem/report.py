@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANEL = (5.2, 4.2)  # inches of a picture
 LINES = 150  # rows of a table at most
@@ -226,7 +227,7 @@ def _estimates(evidence: Evidence) -> Iterator[str]:
         yield page.paragraph(f"{len(lines) - LINES} more are not shown; jaxem.standard_errors has them all.", soft=True)
     if len(lines) <= LINES:
         leaves = dict.fromkeys(name.partition("[")[0] for name in found.names)
-        drawn = {leaf: plot_intervals(found, leaf=leaf).figure for leaf in leaves}
+        drawn = {leaf: cast("Figure", plot_intervals(found, leaf=leaf).figure) for leaf in leaves}
         yield page.pictures(page.picture(figure, f"Estimates and intervals of {leaf}") for leaf, figure in drawn.items())
 
 

@@ -12,7 +12,6 @@ import pandas
 import pytest
 from command_line import assert_refused
 from scipy import stats
-from table import some
 
 import jaxem
 from jaxem import Gaussian, Mixture, Stop, cli, fit, report, select
@@ -20,7 +19,6 @@ from jaxem.doubts import doubts, kolmogorov_distance
 from jaxem.evidence import gather
 from jaxem.view import view_of
 
-THOROUGH = pytest.mark.thorough
 CHAPTERS = [
     "The data", "The models tried, and why this one", "The estimates", "Whether this is the maximum", "How well the model fits",
     "What to distrust",
@@ -192,8 +190,11 @@ def _unit(y):
     return y / np.linalg.norm(y, axis=1, keepdims=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", some(list(models_of_all_kinds()), ["hidden-markov", "survival", "many-components"], THOROUGH))
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("hidden-markov", "survival", "many-components")]
+LONGER = ("latent-class", "regression", "factors", "level", "directions", "many-columns")
+
+
+@pytest.mark.parametrize("name", [*LONG, *(pytest.param(name, marks=pytest.mark.thorough) for name in LONGER)])
 def test_every_kind_of_model(name, tmp_path):
     model, y = models_of_all_kinds()[name]
     fitted = fit(model, y, key=0, restarts=2 if model.needs_key else 1, stop=Stop(max_steps=100))

@@ -109,7 +109,7 @@ def panels_of(
     several = model.n_states > 1
     if hasattr(model, "n_latent"):  # what is hidden is a vector that moves in time
         ahead = max(1, len(view.y) // 10) if model.n_inputs == 0 else 0
-        own = [
+        own: list[Panel] = [
             lambda ax, j=j: plot_state_space(model, params, data, output=j, steps=ahead, name=names[j], ax=ax)
             for j in range(min(view.d, OUTPUTS))
         ]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.domains import Domain
+from jaxem.result import Fit
 
 
 def _flatten(domains: Any) -> tuple[list[Domain], Any]:
@@ -27,6 +28,7 @@ def count(domains: Any, shapes: Any) -> int:
 
 def to_unconstrained(domains: Any, params: Any) -> jax.Array:
     """The params tree as one flat vector of unconstrained coordinates, leaf after leaf."""
+    no_fit(params)
     parts = jax.tree.map(lambda domain, x: domain.flatten(jnp.asarray(x)), domains, params)
     return jnp.concatenate(jax.tree.leaves(parts))
 
@@ -61,6 +63,7 @@ def settle(domains: Any, params: Any) -> Any:
 
 def relabel(domains: Any, params: Any, order: jax.Array) -> Any:
     """The params with state `order[k]` moved to place k, in all leaves together."""
+    no_fit(params)
     return jax.tree.map(lambda domain, x: domain.relabel(x, order), domains, params)
 
 
@@ -71,6 +74,7 @@ def between(domains: Any, a: Any, b: Any, fraction: jax.Array) -> Any:
 
 def add_state_axis(domains: Any, params: Any) -> Any:
     """Params of one state without the state axis -> with a leading state axis of length 1."""
+    no_fit(params)
     return jax.tree.map(lambda domain, x: jnp.asarray(x)[None] if domain.state_axes else jnp.asarray(x), domains, params)
 
 
@@ -85,9 +89,8 @@ def check_params(domains: Any, shapes: Any, params: Any, name: str = "params") -
     Raises:
         TypeError: another structure. ValueError: a leaf of a wrong shape or outside its domain; names the leaf.
     """
+    check_structure(domains, params, name)
     expected: Any = jax.tree.structure(domains)
-    if jax.tree.structure(params) != expected:
-        raise TypeError(f"{name}: found {jax.tree.structure(params)}; give {expected}, as model.init returns it.")
     paths = jax.tree_util.tree_flatten_with_path(domains)[0]
     for (path, domain), shape, value in zip(paths, expected.flatten_up_to(shapes), jax.tree.leaves(params), strict=True):
         leaf = name + jax.tree_util.keystr(path)
@@ -97,8 +100,38 @@ def check_params(domains: Any, shapes: Any, params: Any, name: str = "params") -
             raise ValueError(f"{leaf}: must hold {domain.says}; found a value that does not.")
 
 
+def check_structure(domains: Any, params: Any, name: str = "params") -> None:
+    """Raises TypeError where a params tree is of another structure than its domains, and so of another model."""
+    no_fit(params, name)
+    if jax.tree.structure(params) != jax.tree.structure(domains):
+        raise TypeError(f"{name}: found {named(params)}; give {named(domains)}, as model.init returns it.")
+
+
+def no_fit(params: Any, name: str = "params") -> None:
+    """Raises TypeError where a whole `Fit` stands for its params."""
+    if isinstance(params, Fit):
+        raise TypeError(f"{name}: found Fit; give fit.params.")
+
+
+def named(tree: Any) -> str:
+    """A tree for a person: `MixtureParams(weights, components=GaussianParams(mean, covariance))`."""
+
+    def field(name: str, part: Any) -> str:
+        inner = named(part) if isinstance(part, (tuple, list, dict)) else ""
+        return f"{name}={inner}" if inner else name
+
+    if hasattr(tree, "_fields"):
+        return f"{type(tree).__name__}({', '.join(map(field, tree._fields, tree))})"
+    if isinstance(tree, dict):
+        return f"dict({', '.join(field(str(name), part) for name, part in tree.items())})"
+    if isinstance(tree, (tuple, list)):
+        return f"{type(tree).__name__} of {len(tree)}"
+    return type(tree).__name__
+
+
 def cast(params: Any, dtype: Any) -> Any:
     """All leaves as arrays of one float dtype."""
+    no_fit(params)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
 
 

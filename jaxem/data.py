@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import coordinates
 from jaxem.checks import check_weights, is_traced
 from jaxem.layout import Layout, Patterns, Plan, lay_out, make_plan, one_pattern, round_up
 
@@ -350,6 +351,7 @@ def moments_of(y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
     A column without an observed cell has mean 0 and variance NaN.
     """
     observed = ~np.isnan(y)
+    check_weights(weights, len(y), y.dtype)
     w = np.ones(len(y)) if weights is None or is_traced(weights) else np.asarray(weights, np.float64)
     mass = np.where(observed, w[:, None], 0.0)
     total = mass.sum(axis=0)
@@ -403,6 +405,31 @@ def _place(section: Section, mesh: Any, axis: Any) -> Section:
 def as_rows(model: Any, data: Any) -> Rows:
     """`data` if prepared, else `model.prepare(data)`."""
     return data if isinstance(data, Rows) else model.prepare(data)
+
+
+def rows_for(model: Any, params: Any, data: Any) -> Rows:
+    """`as_rows` for params that are about to meet them.
+
+    Raises:
+        TypeError: a `Fit` in place of params, or params of another model. ValueError: raw data with other columns than those that
+            the params are of, or with categories that they do not know.
+    """
+    coordinates.check_structure(model.domains, params)
+    if isinstance(data, Rows):
+        return data
+    rows = model.prepare(data)
+    tree: Any = jax.tree.structure(model.domains)
+    known = not isinstance(rows.size, int)  # how many categories: of those, data may show fewer than the fit saw
+    for needed, leaf in zip(tree.flatten_up_to(model.structure(rows)), jax.tree.leaves(params), strict=True):
+        found = np.shape(leaf)
+        fewer = known and len(found) == len(needed) and found[:-1] == needed[:-1] and found[-1:] >= needed[-1:]
+        if found != needed and not fewer:
+            told = coordinates.named(params)
+            raise ValueError(
+                f"data: have rows that need params of shapes {tree.flatten_up_to(model.structure(rows))}, and {told} has "
+                f"{[np.shape(each) for each in jax.tree.leaves(params)]}; give data with the columns of the fit, in their order."
+            )
+    return rows
 
 
 def prepare(

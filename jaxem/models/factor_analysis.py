@@ -13,7 +13,7 @@ from jax.scipy.special import gammaincc
 
 from jaxem import reduce
 from jaxem.checks import is_traced
-from jaxem.data import Rows, Table, as_rows, cut_rows
+from jaxem.data import Rows, Table, cut_rows, rows_for
 from jaxem.families.factor_gaussian import FactorGaussian
 from jaxem.kernels import factor
 from jaxem.kernels.linalg import apply, matmul, transpose
@@ -114,7 +114,7 @@ class FactorAnalysis(Single):
         Raises:
             TypeError, ValueError: as the family's checks of its data; traced params or data where the model has a rotation.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         mean, covariance = _scores(self.settle(params, rows), params, rows)
         if self.rotation is None:
             return FactorScores(mean, covariance)
@@ -130,7 +130,7 @@ class FactorAnalysis(Single):
         Raises:
             ValueError: missing cells, or a singular covariance.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         if rows.has_missing:
             raise ValueError("data: have missing cells; fit Single(Gaussian()) too, and compare the log-likelihoods.")
         local = self.localize(params, rows)

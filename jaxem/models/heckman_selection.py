@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxem.data import as_rows
+from jaxem.data import rows_for
 from jaxem.families.selected_regression import SelectedRegression
 from jaxem.models.single import Single, _e_step, _log_likelihood
 
@@ -45,7 +45,7 @@ class HeckmanSelection(Single):
 
     def impute(self, params: Any, data: Any, covariance: bool = False) -> Any:
         """E[y] of every row, (n, 1), given that it was selected or not; responses as they are."""
-        return super().impute(params, as_rows(self, data), covariance)
+        return super().impute(params, rows_for(self, params, data), covariance)
 
 
 jax.tree_util.register_dataclass(HeckmanSelection, data_fields=("family", "prior", "fixed"), meta_fields=())

@@ -14,7 +14,7 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, rows_for
 from jaxem.domains import Derived, Simplex
 from jaxem.inputs import Regression
 from jaxem.kernels.chain import Chain
@@ -174,11 +174,11 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
     # EM
 
     def e_step(self, params: HiddenMarkovParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def assign(self, how: Assign, params: HiddenMarkovParams, data: Any) -> Assigned:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: HiddenMarkovParams, statistics: HiddenMarkovStatistics) -> HiddenMarkovParams:
@@ -220,7 +220,7 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
 
     def log_likelihood(self, params: HiddenMarkovParams, data: Any, per_row: bool = False) -> jax.Array:
         """Of all sequences together; (S,) unweighted, one a sequence, with per_row."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_sequences if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: HiddenMarkovParams) -> jax.Array:
@@ -293,7 +293,7 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
         return self.family.magnitude(params.emissions, data)
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return spoken(self.family.remarks(params.emissions, as_rows(self, data)))
+        return spoken(self.family.remarks(params.emissions, rows_for(self, params, data)))
 
 
 jax.tree_util.register_dataclass(

@@ -14,7 +14,7 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, rows_for
 from jaxem.domains import Derived, Simplex
 from jaxem.kernels import durations, structured_chain
 from jaxem.kernels.duration_chain import DurationChain
@@ -166,11 +166,11 @@ class HiddenSemiMarkov(PathReadings, Model):
     # EM
 
     def e_step(self, params: HiddenSemiMarkovParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def assign(self, how: Assign, params: HiddenSemiMarkovParams, data: Any) -> Assigned:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: HiddenSemiMarkovParams, statistics: HiddenSemiMarkovStatistics) -> HiddenSemiMarkovParams:
@@ -209,7 +209,7 @@ class HiddenSemiMarkov(PathReadings, Model):
 
     def log_likelihood(self, params: HiddenSemiMarkovParams, data: Any, per_row: bool = False) -> jax.Array:
         """Of all sequences together; (S,) unweighted, one a sequence, with per_row."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_sequences if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: HiddenSemiMarkovParams) -> jax.Array:
@@ -263,7 +263,7 @@ class HiddenSemiMarkov(PathReadings, Model):
 
     def remarks(self, params: Any, data: Any) -> list[str]:
         """The family's, and of durations that `max_duration` may cut short."""
-        out = spoken(self.family.remarks(params.emissions, as_rows(self, data)))
+        out = spoken(self.family.remarks(params.emissions, rows_for(self, params, data)))
         last = np.asarray(self.duration_probabilities(params))[:, -1]
         for k in np.flatnonzero(last > FULL) if self.max_duration > 1 else ():
             share = f"{100 * last[k]:.0f} % of its durations are max_duration = {self.max_duration} steps long"

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows
+from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows, rows_for
 from jaxem.factors import row_evidence
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
@@ -214,7 +214,7 @@ class Latent(Model):
     # EM
 
     def e_step(self, params: Any, data: Any) -> Expectation:
-        return _e_step(self, params, as_rows(self, data))
+        return _e_step(self, params, rows_for(self, params, data))
 
     @property
     def draws(self) -> int:
@@ -222,7 +222,7 @@ class Latent(Model):
 
     def assign(self, how: Assign, params: Any, data: Any) -> Assigned:
         if self.draw is None:
-            return _assign(self, how, params, as_rows(self, data))
+            return _assign(self, how, params, rows_for(self, params, data))
         statistics, log_likelihood = self._with(key=new_key(how)).e_step(params, data)
         return Assigned(statistics, log_likelihood, log_likelihood)
 
@@ -256,7 +256,7 @@ class Latent(Model):
         return moved.value
 
     def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
-        return (_log_likelihood_rows if per_row else _log_likelihood)(self, params, as_rows(self, data))
+        return (_log_likelihood_rows if per_row else _log_likelihood)(self, params, rows_for(self, params, data))
 
     def factors(self, params: Any, data: Rows) -> jax.Array:
         """(n, places) log p(y_i, z)."""
@@ -324,7 +324,7 @@ class Latent(Model):
 
     def posterior(self, params: Any, data: Any) -> jax.Array:
         """(n, K) posterior probabilities of the states, input order."""
-        return _posterior(self, params, as_rows(self, data))
+        return _posterior(self, params, rows_for(self, params, data))
 
     def sample_states(self, key: Any, params: Any, data: Any) -> jax.Array:
         """(n,) a state of each row drawn from its posterior probabilities."""

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, rows_for
 from jaxem.factors import ChainFactors
 from jaxem.imputation import as_given, completed_given
 from jaxem.kernels import moving_chain
@@ -55,7 +55,7 @@ class MarkovReadings(ChainFactors):
         With `full`, p(z_t-1 = j, z_t = k | the whole sequence) of each step but the first of its sequence: (n - S, K, K) in
         input order, (T - 1, K, K) for one sequence.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_pairs_in_full if full else _pairs_summed)(self.settle(params, rows), params, rows)  # type: ignore[attr-defined]
 
     def viterbi(self, params: Any, data: Any) -> jax.Array:
@@ -75,7 +75,7 @@ class MarkovReadings(ChainFactors):
         Raises:
             TypeError: a family that does not say.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         settled = self.settle(params, rows)  # type: ignore[attr-defined]
         mean, spread = _impute(settled, params, rows, covariance)
         if not isinstance(data, Rows):
@@ -103,7 +103,8 @@ class MarkovReadings(ChainFactors):
         Raises:
             TypeError: a family with covariates and none given. ValueError: levels outside of (0, 1); no key where it is needed.
         """
-        return forecast(self, params, as_rows(self, data), check_count(steps, "steps"), levels, key, draws, covariates, gate)
+        rows = rows_for(self, params, data)
+        return forecast(self, params, rows, check_count(steps, "steps"), levels, key, draws, covariates, gate)
 
     def pseudo_residuals(self, params: Any, data: Any, key: Any = None) -> PseudoResiduals:
         """One-step-ahead normal pseudo-residuals, column by column: standard normal under the true model.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, Table, as_rows
+from jaxem.data import Rows, Table, as_rows, rows_for
 from jaxem.domains import Derived, Positive, Real, Simplex
 from jaxem.kernels import autoregression, chain, structured_chain
 from jaxem.kernels.autoregression import Autoregression, Moments
@@ -202,10 +202,10 @@ class MarkovSwitching(PathReadings, Model):
     # EM
 
     def e_step(self, params: Any, data: Any) -> Expectation:
-        return _e_step(self, params, as_rows(self, data))
+        return _e_step(self, params, rows_for(self, params, data))
 
     def assign(self, how: Assign, params: Any, data: Any) -> Assigned:
-        return _assign(self, how, params, as_rows(self, data))
+        return _assign(self, how, params, rows_for(self, params, data))
 
     def m_step(self, params: Any, statistics: MarkovSwitchingStatistics) -> Any:
         firsts, pairs = statistics.initial, statistics.transition
@@ -231,7 +231,7 @@ class MarkovSwitching(PathReadings, Model):
 
     def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
         """Of all series together, given the first p values of each; (S,) unweighted, one a series, with per_row."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_sequences if per_row else _log_likelihood)(self, params, rows)
 
     def log_prior(self, params: Any) -> jax.Array:
@@ -300,7 +300,7 @@ class MarkovSwitching(PathReadings, Model):
     def residuals(self, params: Any, data: Any) -> jax.Array:
         """(n, 1) Phi^-1(sum_s p(s | y_1..t-1) Phi(e_t(s) / sigma(s))), standard normal under the true model; NaN where a value is
         missing or, as the first p are, conditioned on."""
-        return foretold(self, params, as_rows(self, data))
+        return foretold(self, params, rows_for(self, params, data))
 
     def levels(self, params: Any) -> jax.Array:
         """(K,) the mean of y in each regime if it lasted: the mean, or intercept / (1 - sum of coefficients)."""

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
+from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows, rows_for
 from jaxem.domains import Simplex
 from jaxem.factors import row_evidence
 from jaxem.imputation import as_given, completed_rows
@@ -134,11 +134,11 @@ class Mixture(ConjugateMixture, Model):
     # EM
 
     def e_step(self, params: MixtureParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def assign(self, how: Assign, params: MixtureParams, data: Any) -> Assigned:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: MixtureParams, statistics: MixtureStatistics) -> MixtureParams:
@@ -177,7 +177,7 @@ class Mixture(ConjugateMixture, Model):
         )
 
     def log_likelihood(self, params: MixtureParams, data: Any, per_row: bool = False) -> jax.Array:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: MixtureParams) -> jax.Array:
@@ -235,13 +235,13 @@ class Mixture(ConjugateMixture, Model):
         return self.family.magnitude(params.components, data)
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return spoken(self.family.remarks(params.components, as_rows(self, data)))
+        return spoken(self.family.remarks(params.components, rows_for(self, params, data)))
 
     # what is read off a fit
 
     def posterior(self, params: MixtureParams, data: Any) -> jax.Array:
         """Responsibilities (n, K) in input order; a row with nothing observed has the weights."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _posterior(self.settle(params, rows), params, rows)
 
     def impute(self, params: MixtureParams, data: Any, covariance: bool = False) -> Any:
@@ -250,7 +250,7 @@ class Mixture(ConjugateMixture, Model):
         E[y_M | y_O] = sum_k r_k E[y_M | y_O, k]. With `covariance`, also the conditional covariances (n, d, d), zero on
         observed cells: sum_k r_k (C_k + m_k m_k') - m m'.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         mean, spread = _impute(self.settle(params, rows), params, rows, covariance)
         mean = as_given(mean, data)
         return (mean, spread) if covariance else mean

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count, check_matrix, is_traced
-from jaxem.data import Rows, as_rows, cut_batch, cut_rows
+from jaxem.data import Rows, as_rows, cut_batch, cut_rows, rows_for
 from jaxem.domains import Contrast
 from jaxem.factors import row_evidence
 from jaxem.inputs import Regression
@@ -140,11 +140,11 @@ class MixtureOfExperts(Model):
     # EM
 
     def e_step(self, params: MixtureOfExpertsParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def assign(self, how: Assign, params: MixtureOfExpertsParams, data: Any) -> Assigned:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: MixtureOfExpertsParams, statistics: MixtureOfExpertsStatistics) -> MixtureOfExpertsParams:
@@ -168,7 +168,7 @@ class MixtureOfExperts(Model):
         )
 
     def log_likelihood(self, params: MixtureOfExpertsParams, data: Any, per_row: bool = False) -> jax.Array:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def factors(self, params: MixtureOfExpertsParams, data: Rows) -> jax.Array:
@@ -216,13 +216,13 @@ class MixtureOfExperts(Model):
         return self.family.magnitude(params.components, own(data))
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return spoken(self.family.remarks(params.components, own(as_rows(self, data))))
+        return spoken(self.family.remarks(params.components, own(rows_for(self, params, data))))
 
     # what is read off a fit
 
     def posterior(self, params: MixtureOfExpertsParams, data: Any) -> jax.Array:
         """Responsibilities (n, K) in input order; a row with nothing observed has the gate's probabilities."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _posterior(self.settle(params, rows), params, rows)
 
     def gate_probabilities(self, params: MixtureOfExpertsParams, gate: Any) -> jax.Array:

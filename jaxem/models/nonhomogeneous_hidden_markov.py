@@ -13,7 +13,7 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count, check_matrix
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, rows_for
 from jaxem.domains import Derived, Domain, Simplex
 from jaxem.kernels import moving_chain
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, move_gate
@@ -169,11 +169,11 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         return _links(self, params, rows)[0]
 
     def e_step(self, params: NonhomogeneousParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def assign(self, how: Assign, params: NonhomogeneousParams, data: Any) -> Assigned:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _assign(self.settle(params, rows), how, params, rows)
 
     def m_step(self, params: NonhomogeneousParams, statistics: NonhomogeneousStatistics) -> NonhomogeneousParams:
@@ -208,7 +208,7 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
 
     def log_likelihood(self, params: NonhomogeneousParams, data: Any, per_row: bool = False) -> jax.Array:
         """Of all sequences together; (S,) unweighted, one a sequence, with per_row."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_sequences if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: NonhomogeneousParams) -> jax.Array:
@@ -251,7 +251,7 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         return self.family.magnitude(params.emissions, own(data))
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return spoken(self.family.remarks(params.emissions, own(as_rows(self, data))))
+        return spoken(self.family.remarks(params.emissions, own(rows_for(self, params, data))))
 
     # what is read off a fit
 

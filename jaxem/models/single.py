@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxem import coordinates, reduce
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows
+from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows, rows_for
 from jaxem.imputation import as_given, completed_rows
 from jaxem.model import Expectation, Model, check_family, check_prior, size_of
 from jaxem.models.conjugate_models import ConjugateSingle
@@ -93,7 +93,7 @@ class Single(ConjugateSingle, Model):
     # EM
 
     def e_step(self, params: Any, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def m_step(self, params: Any, statistics: Any) -> Any:
@@ -115,7 +115,7 @@ class Single(ConjugateSingle, Model):
         return self.family.expected_log_prob(self._states(params), statistics)
 
     def log_likelihood(self, params: Any, data: Any, per_row: bool = False) -> jax.Array:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_rows if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: Any) -> jax.Array:
@@ -167,19 +167,19 @@ class Single(ConjugateSingle, Model):
         return self.family.magnitude(self._states(params), data)
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        return [sentence for _, sentence in self.family.remarks(self._states(params), as_rows(self, data))]
+        return [sentence for _, sentence in self.family.remarks(self._states(params), rows_for(self, params, data))]
 
     # what is read off a fit
 
     def posterior(self, params: Any, data: Any) -> jax.Array:
         """(n, 1) ones: there is one state."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         del params
         return jnp.ones((rows.n, 1), rows.dtype)
 
     def impute(self, params: Any, data: Any, covariance: bool = False) -> Any:
         """Conditional means (n, d) of the missing cells given the observed ones; with `covariance`, also (n, d, d)."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         mean, spread = _impute(self.settle(params, rows), params, rows, covariance)
         mean = as_given(mean, data)
         return (mean, spread) if covariance else mean

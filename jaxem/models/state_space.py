@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxem import coordinates, linear_moments
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, as_rows, rows_for
 from jaxem.domains import PositiveDefinite, Real
 from jaxem.kernels.linalg import cholesky
 from jaxem.linear_moments import Block, BlockCovariance, LinearMoments, read_blocks
@@ -237,7 +237,7 @@ class StateSpace(StateSpaceReadings, Model):
     # EM
 
     def e_step(self, params: StateSpaceParams, data: Any) -> Expectation:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return _e_step(self.settle(params, rows), params, rows)
 
     def m_step(self, params: StateSpaceParams, statistics: StateSpaceStatistics) -> StateSpaceParams:
@@ -290,7 +290,7 @@ class StateSpace(StateSpaceReadings, Model):
 
     def log_likelihood(self, params: StateSpaceParams, data: Any, per_row: bool = False) -> jax.Array:
         """Of all series together; (S,) unweighted, one a series, with per_row."""
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return (_log_likelihood_sequences if per_row else _log_likelihood)(self.settle(params, rows), params, rows)
 
     def log_prior(self, params: StateSpaceParams) -> jax.Array:
@@ -351,7 +351,7 @@ class StateSpace(StateSpaceReadings, Model):
         return jnp.asarray(data.d, data.dtype) + jnp.where(spread > 0, reach, 0).sum()
 
     def remarks(self, params: Any, data: Any) -> list[str]:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return remarks_on(self, params, rows)
 
 

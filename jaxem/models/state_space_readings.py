@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxem import coordinates
 from jaxem.checks import as_key, check_count, check_matrix
-from jaxem.data import Rows, as_rows
+from jaxem.data import Rows, rows_for
 from jaxem.imputation import as_given
 from jaxem.kernels import kalman
 from jaxem.kernels.kalman import mm, outer, turned
@@ -53,8 +53,7 @@ class StateSpaceReadings:
 
     def posterior(self, params: Any, data: Any) -> jax.Array:
         """(rows, 1) ones: there is one discrete state. `smooth` gives the hidden ones."""
-        del params
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         return jnp.ones((rows.n, 1), rows.dtype)
 
     def filter(self, params: Any, data: Any) -> StateMoments:
@@ -97,7 +96,7 @@ class StateSpaceReadings:
         Raises:
             TypeError, ValueError: steps no whole number >= 1; inputs missing, of another shape, or to a model without.
         """
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         count = len(rows.lanes.start)
         known = self._inputs(inputs, (count, check_count(steps, "steps")))
         return _forecast(self.settle(params, rows), params, rows, steps, known)  # type: ignore[attr-defined]
@@ -132,7 +131,7 @@ class StateSpaceReadings:
         return jnp.broadcast_to(jnp.asarray(found), (*shape, p))
 
     def _read(self, params: Any, data: Any, what: Any) -> Any:
-        rows = as_rows(self, data)
+        rows = rows_for(self, params, data)
         what = what if isinstance(what, jax.tree_util.Partial) else jax.tree_util.Partial(what)
         return _read_rows(self.settle(params, rows), params, rows, what)  # type: ignore[attr-defined]
 

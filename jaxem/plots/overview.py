@@ -109,10 +109,11 @@ def panels_of(
     several = model.n_states > 1
     if hasattr(model, "n_latent"):  # what is hidden is a vector that moves in time
         ahead = max(1, len(view.y) // 10) if model.n_inputs == 0 else 0
-        own: list[Panel] = [
-            lambda ax, j=j: plot_state_space(model, params, data, output=j, steps=ahead, name=names[j], ax=ax)
-            for j in range(min(view.d, OUTPUTS))
-        ]
+
+        def draw(j: int) -> Panel:
+            return lambda ax: plot_state_space(model, params, data, output=j, steps=ahead, name=names[j], ax=ax)
+
+        own = [draw(j) for j in range(min(view.d, OUTPUTS))]
         return Panels(own, [], [])
     if hasattr(model, "regimes"):  # rows depend on rows before them
         posterior = np.asarray(model.posterior(params, data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -125,12 +126,16 @@ def _fit(
     """Fits of models that are alike, side by side where there are several; or what mathematics or the data forbid them."""
     tried, search = (restarts, search) if models[0].needs_key else (1, None)
     starts: dict[str, Any] = {"restarts": tried} if search is None else {"search": search}
-    try:
-        if len(models) > 1 and search is None:
-            return jax.block_until_ready(fit_side_by_side(models, rows, key, tried, stop))
-        return [jax.block_until_ready(fit(model, rows, key=key, stop=stop, **starts)) for model in models]
-    except (TypeError, ValueError) as error:  # as more states than rows
-        return [_said(error)] * len(models)
+    if len(models) > 1 and search is None:
+        with contextlib.suppress(TypeError, ValueError):  # of all of them, or of a model that looks at its numbers: told below
+            return list(jax.block_until_ready(fit_side_by_side(models, rows, key, tried, stop)))
+    found: list[Fit | str] = []
+    for model in models:
+        try:
+            found.append(jax.block_until_ready(fit(model, rows, key=key, stop=stop, **starts)))
+        except (TypeError, ValueError) as error:  # as more states than rows
+            found.append(_said(error))
+    return found
 
 
 def _hold_out(

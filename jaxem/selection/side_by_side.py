@@ -33,7 +33,7 @@ def alike(models: Sequence[Any], prepared: Sequence[Rows]) -> list[list[int]]:
 
 def _outline(model: Any) -> Any:
     leaves, structure = jax.tree.flatten(model)
-    return structure, [jnp.shape(leaf) for leaf in leaves]
+    return structure, [np.shape(leaf) for leaf in leaves]
 
 
 def _same(a: Rows, b: Rows) -> bool:

@@ -30,7 +30,7 @@ class Doubts(NamedTuple):
 def doubts(evidence: Evidence) -> Doubts:
     """Doubts about a fit, the gravest first, and a verdict."""
     grave = [*_ended(evidence), *_maximum(evidence)]
-    doubtful = [*_chosen(evidence), *_data(evidence), *_states(evidence), *_errors(evidence), *_misfit(evidence)]
+    doubtful = [*_found(evidence), *_chosen(evidence), *_data(evidence), *_states(evidence), *_errors(evidence), *_misfit(evidence)]
     always = ["Intervals, criteria and probabilities take the model as true. What was not tried cannot be told from them."]
     if not evidence.sound:
         verdict = "This fit failed; its numbers say where it broke off and nothing of the data."
@@ -48,13 +48,17 @@ def doubts(evidence: Evidence) -> Doubts:
 def _ended(evidence: Evidence) -> list[str]:
     fit, found = evidence.fit, evidence.certificate
     out = [] if bool(fit.converged) or (found is not None and found.trusted) else [fit.explain()]
-    restarts = np.size(fit.restart_statuses)
-    reached = int(reached_best(fit).sum())
-    if restarts == 1 and evidence.model.needs_key:
+    if np.size(fit.restart_statuses) == 1 and evidence.model.needs_key:
         out.append("There was one start only: a higher maximum may well exist. Fit again with restarts=20 or more.")
-    elif restarts > 2 and reached == 1:
-        out.append(f"Only 1 of {restarts} restarts reached this value: more restarts may find a higher one.")
     return out
+
+
+def _found(evidence: Evidence) -> list[str]:
+    """Whether other restarts found the same."""
+    restarts, reached = np.size(evidence.fit.restart_statuses), int(reached_best(evidence.fit).sum())
+    if restarts < 3 or reached > 1:
+        return []
+    return [f"Only 1 of {restarts} restarts reached this value: more restarts may find a higher one."]
 
 
 def _maximum(evidence: Evidence) -> list[str]:

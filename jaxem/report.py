@@ -16,7 +16,7 @@ from jaxem.doubts import doubts
 from jaxem.evidence import COUNTED, Evidence, gather
 from jaxem.inference import Certificate, Inference
 from jaxem.inference.certificate import MAXIMUM
-from jaxem.leaves import leaves_of
+from jaxem.leaves import has_ellipses, leaves_of
 from jaxem.parameters import ABREAST, is_matrix, lines_of, number
 from jaxem.result import Fit
 from jaxem.selection import Selection
@@ -205,12 +205,17 @@ def _or_dash(value: float, how: str) -> str:
 
 
 def _estimates(evidence: Evidence) -> Iterator[str]:
+    from jaxem.plots.corner import figure_corner
     from jaxem.plots.intervals import plot_intervals
     from jaxem.plots.overview import panels_of
 
     fit, model, view, found = evidence.fit, evidence.model, evidence.view, evidence.inference
     kinds = panels_of(model, fit, evidence.data, view, evidence.weights)
     yield page.pictures(_panel(draw) for draw in [*kinds.seen, *kinds.params])
+    if view.d > 2 and has_ellipses(model, fit.params) and not view.regression and not getattr(model, "sequential", False):
+        corner = figure_corner(model, fit.params, evidence.data, names=view.columns, weights=evidence.weights)
+        most = ", those that tell the components best apart" if model.n_states > 1 and view.d > 5 else ""
+        yield page.picture(corner, "Components over pairs of columns", f"Components over pairs of columns{most}.")
     yield page.heading("Parameters")
     yield from _parameters(evidence)
     if found is None:

@@ -5,12 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics
 from sklearn.mixture import GaussianMixture
+from table import collect
 
 import jaxem
 from jaxem import (
@@ -23,6 +25,7 @@ from jaxem import (
     Poisson,
     Single,
     Status,
+    Stop,
     adjusted_rand_index,
     bootstrap_likelihood_ratio,
     classification_table,
@@ -33,10 +36,12 @@ from jaxem import (
     select,
     silhouette,
 )  # fmt: skip
+from jaxem.checks import as_key
 from jaxem.families.gaussian_shapes import SHAPES
 from jaxem.plots.criteria import plot_criteria
 from jaxem.selection.entropy import entropy, state_entropy
 from jaxem.selection.selection import CRITERIA
+from jaxem.selection.side_by_side import alike, fit_side_by_side
 from jaxem.settings import short_name
 
 RNG = np.random.default_rng(3)
@@ -162,6 +167,23 @@ def test_models_that_differ_in_numbers_are_lanes(monkeypatch):
     ]  # fmt: skip
     assert (told[0].best, told[-1].best) == (None, found.table[found.best_index].model)
     assert told[-1].best_value == found.values[found.best_index]
+
+
+LANES = ("mixture-full-prior", "mixture-product-prior", "hidden-markov-prior", "mixture-poisson-by-name-tied")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in collect() if row.name in LANES])
+def test_models_of_other_kinds_are_lanes(row):
+    """A prior, or a value that is held, and the same with all numbers a quarter larger."""
+    larger = jax.tree.map(lambda leaf: 1.25 * jnp.asarray(leaf), row.model)
+    rows, stop = prepare(row.model, row.data(np.float64)), Stop(tolerance=1e-6, max_steps=30)
+    assert alike([row.model, larger], [rows, rows]) == [[0, 1]]
+    for model, own in zip((row.model, larger), fit_side_by_side([row.model, larger], rows, as_key(0), 2, stop), strict=True):
+        theirs = fit(model, rows, key=0, restarts=2, stop=stop)
+        assert (own.status, own.steps) == (theirs.status, theirs.steps)
+        np.testing.assert_allclose(own.objective, theirs.objective, rtol=1e-10)
+        np.testing.assert_allclose(own.restart_log_likelihoods, theirs.restart_log_likelihoods, rtol=1e-10)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.algorithms.ascent import look
+from jaxem.ascent import look
 from jaxem.data import Rows
 from jaxem.steps import sequence_weights
 
@@ -79,7 +79,11 @@ def complete(model: Any, u: jax.Array, like: Any, rows: Rows) -> jax.Array:
     """(P, P) information of the complete data, -d11 (Q + log prior): one pass, and the curvature of Q."""
     params = model.from_unconstrained(u, like=like)
     local = model.localize(params, rows)
-    statistics = local.e_step(params, rows).statistics
+    return complete_given(local, u, like, local.e_step(params, rows).statistics)
+
+
+def complete_given(local: Any, u: jax.Array, like: Any, statistics: Any) -> jax.Array:
+    """The same from statistics in the coordinates of `local`, expected or drawn: no pass."""
 
     def objective(v: jax.Array) -> jax.Array:
         moved = local.from_unconstrained(v, like=like)

@@ -1,4 +1,4 @@
-"""What the rivals of EM share: the observed objective in unconstrained coordinates, its gradient and curvature.
+"""The observed objective of any model in unconstrained coordinates, and its gradient: one pass over the data.
 
 By Fisher's identity the gradient of the observed log-likelihood is that of Q at the same params, so that one E-step gives value
 and gradient of any model. Coordinates without bound (a probability of 0) stay where they are.
@@ -36,18 +36,3 @@ def look(model: Any, u: jax.Array, like: Any, data: Any) -> Point:
     gradient = jnp.where(jnp.isfinite(u) & jnp.isfinite(gradient), gradient, 0)
     known = log_likelihood.astype(data.dtype)
     return Point(params, u, known, known + model.log_prior(params).astype(data.dtype), gradient.astype(data.dtype))
-
-
-def curvature(model: Any, point: Point, like: Any, data: Any) -> jax.Array:
-    """(P, P) minus the Hessian of the objective: P more passes, each a derivative of the E-step along one coordinate.
-
-    Zero rows and columns for coordinates that are not finite.
-    """
-    sound = jnp.isfinite(point.u)
-
-    def gradient(u: jax.Array) -> jax.Array:
-        return look(model, u, like, data).gradient
-
-    found = -jax.jacfwd(gradient)(point.u)
-    found = jnp.where(sound[:, None] & sound, found, 0)
-    return 0.5 * (found + found.T)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxem
-from jaxem.inference import information
+from jaxem import information
 from jaxem.inference.inference import Inference
 from jaxem.inference.labels import Cells, cells_of
 from jaxem.lanes import over_lanes

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 import jaxem
-from jaxem.inference import information
+from jaxem import information
 from jaxem.inference.bootstrap import STOP
 
 MINI_PROJECT = Path(__file__).parent.parent / "jaxem" / "examples" / "mini_project.csv"

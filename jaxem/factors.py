@@ -1,6 +1,6 @@
 """Logs of the factors that p(y, z) is a product of, for discrete z, and what they sum up to: log p(y) = evidence(factors).
 
-What Louis' formula needs of a model, see `jaxem.inference.information.louis`.
+What Louis' formula needs of a model, see `jaxem.information.louis`.
 """
 
 from __future__ import annotations

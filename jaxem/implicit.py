@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.data import Rows
-from jaxem.inference.information import oakes
 from jaxem.inference.labels import runs_away
+from jaxem.information import oakes
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul, transpose
 from jaxem.result import Fit, Status
 

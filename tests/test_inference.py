@@ -26,8 +26,8 @@ from jaxem import (
     Single,
     Status,
     Stop,
+    information,
 )
-from jaxem.inference import information
 from jaxem.inference.chi_square import chi_square_tail
 
 ONE, TWO = Single(Gaussian()), Mixture(Poisson(), 2)

@@ -9,8 +9,7 @@ import pytest
 from table import N, collect
 
 import jaxem
-from jaxem import Stop
-from jaxem.inference import information
+from jaxem import Stop, information
 from jaxem.inference.point import look_at
 
 QUICK = ("mixture-poisson",)

@@ -11,8 +11,8 @@ import optax
 
 from jaxem import parts
 from jaxem.algorithms.algorithm import Algorithm, Info
-from jaxem.algorithms.ascent import look
 from jaxem.algorithms.online_em import batches_of
+from jaxem.ascent import look
 from jaxem.checks import check_count
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxem.algorithms.algorithm import Algorithm, Info
-from jaxem.algorithms.ascent import Point, look
 from jaxem.algorithms.cycle import select
+from jaxem.ascent import Point, look
 from jaxem.checks import check_count
 from jaxem.rounding import rounding
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
 from jaxem.algorithms.cycle import select
+from jaxem.information import complete_given
 from jaxem.model import Expectation
 from jaxem.newton import damped_step
 from jaxem.rounding import rounding
@@ -64,7 +65,7 @@ def _look(model: Any, params: Any, data: Any) -> tuple[Any, Expectation, jax.Arr
 
     score = jax.grad(expected)(u)
     score = jnp.where(sound & jnp.isfinite(score), score, 0)
-    information = jnp.where(sound[:, None] & sound, -jax.hessian(expected)(u), 0)
+    information = complete_given(local, u, params, known.statistics)
     direction = damped_step(score, jnp.where(jnp.isfinite(information), information, 0))
     return params, known, score.astype(data.dtype), direction.astype(data.dtype)
 

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.algorithm import Algorithm, Info
-from jaxem.algorithms.ascent import Point, curvature, look
 from jaxem.algorithms.cycle import select
+from jaxem.ascent import Point, look
+from jaxem.information import oakes
 from jaxem.newton import damped_step
 from jaxem.rounding import rounding
 
@@ -58,7 +59,7 @@ def _init(model: Any, params: Any, data: Any, key: jax.Array) -> NewtonState:
 
 def _step(model: Any, state: NewtonState, data: Any) -> tuple[NewtonState, Info]:
     here, like = state.here, state.params
-    information = curvature(model, here, like, data)
+    information = oakes(model, here.u, like, data)
     diagonal = jnp.abs(jnp.diagonal(information))
     scale = jnp.where(diagonal > 0, jnp.maximum(diagonal, 1e-6 * diagonal.max()), 1)
     slack = rounding(model, like, here.objective, data) / 4

@@ -16,9 +16,9 @@ from jaxem.commands.options import number, one_of, whole
 from jaxem.commands.progress import Watch
 from jaxem.inference import Certificate, Inference, certificate, polish, standard_errors
 from jaxem.inference.certificate import MAXIMUM
-from jaxem.inference.information import unit_weights
 from jaxem.inference.replicates import template_of
 from jaxem.inference.standard_errors import METHODS, REFITS
+from jaxem.information import unit_weights
 from jaxem.result import Fit, Status
 
 LEVEL, DRAWS = 0.95, 200

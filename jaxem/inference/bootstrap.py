@@ -16,9 +16,9 @@ from jaxem.algorithms.algorithm import Algorithm
 from jaxem.align import orders_towards
 from jaxem.checks import as_key
 from jaxem.fit import fit_batch, fit_weighted
-from jaxem.inference.information import unit_weights
 from jaxem.inference.point import Point
 from jaxem.inference.replicates import replicate, template_of
+from jaxem.information import unit_weights
 from jaxem.lanes import Progress
 from jaxem.result import Fit, Status, Stop
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.algorithms.ascent import look
+from jaxem import information
+from jaxem.ascent import look
 from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
-from jaxem.inference import information
 from jaxem.inference.labels import cells_of, name_direction, names_on_edge, runs_away
 
 DENSE = 150  # coordinates up to which the information is formed

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxem import information
 from jaxem.data import Rows, prepare
-from jaxem.inference import information
 from jaxem.inference.chi_square import chi_square_tail
 from jaxem.inference.inference import Inference
 from jaxem.inference.point import STILL, Point, look_at

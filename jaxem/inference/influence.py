@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.inference import information
+from jaxem import information
 from jaxem.inference.labels import Cells
 from jaxem.inference.point import STILL, Point, look_at, tree_of
 from jaxem.inference.standard_errors import check_groups, grouped

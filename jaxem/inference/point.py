@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxem import information
 from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows, prepare
-from jaxem.inference import information
 from jaxem.inference.labels import Cells, cells_of, name_direction, names_on_edge, runs_away
 
 FLAT = 64  # times P eps: eigenvalues of information scaled to a unit diagonal that count as none

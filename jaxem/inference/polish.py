@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.algorithms import ascent
+from jaxem import ascent, information
 from jaxem.checks import is_traced
 from jaxem.data import Rows
-from jaxem.inference import information
 from jaxem.inference.labels import runs_away
 from jaxem.inference.point import Point, look_at
 from jaxem.result import Fit, Status

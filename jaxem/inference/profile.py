@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import information
 from jaxem.data import Rows
-from jaxem.inference import information
 from jaxem.inference.inference import check_level
 from jaxem.inference.labels import FAR, Cells
 from jaxem.inference.point import STILL, Point, look_at

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import information
 from jaxem.checks import check_count
-from jaxem.inference import information
 from jaxem.inference.inference import Inference, check_level
 from jaxem.inference.point import STILL, Point, look_at
 from jaxem.lanes import Progress

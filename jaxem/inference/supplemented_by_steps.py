@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem import information
 from jaxem.coordinates import cast, check_params
 from jaxem.data import Rows
-from jaxem.inference import information
 from jaxem.inference.point import Point, look_at, tree_of
 
 STEPS = 500

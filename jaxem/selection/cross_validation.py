@@ -12,7 +12,7 @@ from jaxem.algorithms import algorithm_for
 from jaxem.checks import as_key, check_count, check_informative
 from jaxem.data import Rows, prepare
 from jaxem.fit import check_stop
-from jaxem.inference.information import unit_weights
+from jaxem.information import unit_weights
 from jaxem.lanes import Reweighted, begin, choose_each, draw_starts_batch, drive
 from jaxem.result import Status, Stop
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxem.checks import is_traced
+from jaxem.coordinates import named, no_fit
 
 
 def align(params: Any, reference: Any, *, model: Any = None) -> Any:
@@ -27,10 +28,11 @@ def align(params: Any, reference: Any, *, model: Any = None) -> Any:
     """
     if is_traced((params, reference)):
         raise ValueError("params: are traced; align concrete params, outside of jit.")
-    ours_like: Any = jax.tree.structure(params)
-    theirs_like: Any = jax.tree.structure(reference)
-    if ours_like != theirs_like:
-        raise ValueError(f"reference: found {theirs_like} for params {ours_like}.")
+    no_fit(params)
+    no_fit(reference, "reference")
+    found: Any = jax.tree.structure(params)
+    if found != jax.tree.structure(reference):
+        raise ValueError(f"reference: found {named(reference)} for params {named(params)}.")
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True))
     for ours, theirs in pairs:
         if np.shape(ours) != np.shape(theirs):

@@ -82,6 +82,8 @@ def check_matrix(y: Any, name: str = "y") -> tuple[Any, tuple[str, ...] | None]:
     except ValueError as error:
         raise ValueError(f"{name}: rows of different lengths; give one (n, d) array.") from error
     if array.dtype == object:
+        if array.ndim == 0:
+            raise TypeError(f"{name}: found {type(y).__name__}; give an (n, d) array of numbers, or a data frame.")
         try:
             cells = [np.nan if cell is None else cell for cell in array.ravel()]
             array = np.array(cells).astype(np.float64).reshape(array.shape)

@@ -103,7 +103,8 @@ def check_params(domains: Any, shapes: Any, params: Any, name: str = "params") -
 def check_structure(domains: Any, params: Any, name: str = "params") -> None:
     """Raises TypeError where a params tree is of another structure than its domains, and so of another model."""
     no_fit(params, name)
-    if jax.tree.structure(params) != jax.tree.structure(domains):
+    found: Any = jax.tree.structure(params)
+    if found != jax.tree.structure(domains):
         raise TypeError(f"{name}: found {named(params)}; give {named(domains)}, as model.init returns it.")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
-from jaxem.coordinates import cast, check_params
+from jaxem.coordinates import cast, check_params, check_structure
 from jaxem.data import Rows, prepare
 from jaxem.implicit import WHEN, differentiable, still
 from jaxem.lanes import (
@@ -169,6 +169,7 @@ def fit_batch(
     else:
         if restarts != 1:
             raise ValueError(f"restarts: found {restarts} beside params, which is one start a data set; set restarts=1.")
+        check_structure(model.domains, params)
         starts = params
         for leaf in jax.tree.leaves(params):
             if np.ndim(leaf) == 0 or np.shape(leaf)[0] != count:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxem import reduce
 from jaxem.checks import check_matrix
 from jaxem.data import Rows
-from jaxem.inputs import Interval
+from jaxem.inputs import Interval, Regression
 from jaxem.kernels.linalg import outer
 
 
@@ -62,9 +62,11 @@ def _averaged(family: Any, bound: Any, cells: Any, origin: Any, states: jax.Arra
 
 
 def as_given(mean: jax.Array, data: Any) -> jax.Array:
-    """`mean` with the observed cells of a raw array exactly as they were given (prepared data keep them to rounding)."""
+    """`mean` with the observed cells of raw data, or observed responses, exactly as given (prepared data keep them to rounding)."""
     if isinstance(data, (Rows, Mapping)):
         return mean
+    if isinstance(data, Regression):
+        return as_given(mean, data.y)
     if isinstance(data, Interval):
         exact = jnp.asarray(data.lower).reshape(mean.shape)
         return jnp.where(exact == jnp.asarray(data.upper).reshape(mean.shape), exact, mean)

@@ -64,13 +64,16 @@ def tobit(y: Any, left: Any = None, right: Any = None) -> Interval:
         right: limit above.
 
     Raises:
-        ValueError: a left limit that is not below the right one.
+        ValueError: a left limit that is not below the right one; limits of another shape than y.
     """
     if left is not None and right is not None and not is_traced((left, right)) and (np.asarray(left) >= np.asarray(right)).any():
         raise ValueError(f"left: found {left} with right {right}; give left < right.")
     numpy: Any = jnp if is_traced((y, left, right)) else np
     y = numpy.asarray(y)
     y = y if numpy.issubdtype(y.dtype, numpy.floating) else y.astype(float)
+    for name, limit in (("left", left), ("right", right)):
+        if limit is not None and np.shape(limit) not in ((), y.shape):
+            raise ValueError(f"{name}: found shape {np.shape(limit)} for y of shape {y.shape}; give one number, or one for each.")
     low = numpy.zeros(y.shape, bool) if left is None else y <= left
     high = numpy.zeros(y.shape, bool) if right is None else y >= right
     lower = numpy.where(low, -numpy.inf, y if right is None else numpy.where(high, right, y))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxem.coordinates import check_structure, no_fit
 from jaxem.domains import Domain, Positive, PositiveDefinite, Simplex, Unit
 from jaxem.view import View
 
@@ -77,6 +78,7 @@ def singular(name: str) -> str:
 
 def leaves_of(model: Any, params: Any, view: View) -> list[Leaf]:
     """All arrays of params in their order, named."""
+    check_structure(model.domains, params)
     params = model.shown(params)
     domains = getattr(model, "free_domains", model.domains)  # a leaf that is held or tied is shown like any other
     found = jax.tree_util.tree_flatten_with_path(domains)[0]
@@ -98,6 +100,7 @@ def _lacks_state_axis(model: Any) -> bool:
 
 def states_of(model: Any, params: Any) -> tuple[np.ndarray | None, Any]:
     """Weights (K,) of the states where the model has such, and the family's params with a leading state axis."""
+    no_fit(params)
     if _lacks_state_axis(model):
         return np.ones(1), model._states(params)
     weights = getattr(params, "weights", None)
@@ -168,6 +171,7 @@ def components_of(model: Any, params: Any) -> Components:
         TypeError: a family that does not say its moments.
     """
     family = getattr(model, "family", None)
+    no_fit(params)
     try:
         weights, inner = states_of(model, params)
         mean, spread = (np.asarray(leaf, np.float64) for leaf in family.moments(inner))  # type: ignore[union-attr]

@@ -63,8 +63,10 @@ class Saved(NamedTuple):
         """The data frame's columns that the model was fitted to, in their order.
 
         Raises:
-            ValueError: the file names no columns; the frame lacks some, which are listed.
+            TypeError: no data frame. ValueError: the file names no columns; the frame lacks some, which are listed.
         """
+        if not hasattr(frame, "columns"):
+            raise TypeError(f"data: found {type(frame).__name__}; give a data frame, whose columns have names.")
         if self.columns is None:
             raise ValueError("columns: the file names none; give them to save(..., columns=data).")
         found = [str(name) for name in frame.columns]
@@ -93,9 +95,12 @@ def save(
         table: JSON values that `load` gives back; `jaxem fit --save` puts here how it read its file.
 
     Raises:
-        TypeError: something in it is no number, name or class of jaxem: a function, a class of your own, a traced array.
+        TypeError: a Fit in place of params; something that is no number, name or class of jaxem: a function, a class of your
+            own, a traced array.
         OSError: the file cannot be written.
     """
+    if isinstance(params, Fit):
+        raise TypeError("params: found Fit; give fit.params, and the fit after it.")
     writer = Writer(model)
     header = {
         "format": FORMAT,

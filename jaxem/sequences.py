@@ -82,6 +82,8 @@ def read_sequences(data: Any) -> tuple[Any, np.ndarray]:
         return _read_lengths(data)
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields") and len(data) and not np.isscalar(data[0]):
         return _join(data)
+    if data is None or isinstance(data, str):
+        raise TypeError(f"y: found {type(data).__name__}; give a (T, d) array, a list of such, or Sequences.")
     if isinstance(data, (list, tuple)) and len(data) == 0:
         raise ValueError("y: found no sequence; give a list with at least one (T, d) array.")
     if np.ndim(data) == 3 if not _is_tree(data) else False:

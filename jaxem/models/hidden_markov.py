@@ -242,6 +242,7 @@ class HiddenMarkov(ConjugateHiddenMarkov, MarkovReadings, StillReadings, Model):
 
     def sample(self, key: Any, params: HiddenMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
         """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
+        coordinates.no_fit(params)
         params = jax.tree.map(jnp.asarray, params)
         move, draw = jax.random.split(as_key(key))
         path = _wander(move, params.initial, params.transition, check_count(n, "n"))

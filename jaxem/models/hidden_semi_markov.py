@@ -274,6 +274,7 @@ class HiddenSemiMarkov(PathReadings, Model):
 
     def sample(self, key: Any, params: HiddenSemiMarkovParams, n: int, *, states: bool = False, covariates: Any = None) -> Any:
         """One sequence of n steps; with `states`, also its states (n,). `covariates` (n, p) where the family takes them."""
+        coordinates.no_fit(params)
         params = jax.tree.map(jnp.asarray, params)
         move, draw = jax.random.split(as_key(key))
         path = _wander(move, self, params, check_count(n, "n"))

@@ -336,6 +336,7 @@ class Latent(Model):
         Raises:
             TypeError: `simulate` was not given.
         """
+        coordinates.no_fit(params)
         if self.simulate is None:
             raise TypeError("sample: this model does not say how rows are drawn; give Latent(..., simulate=f).")
         return jax.vmap(self.simulate, (0, None))(jax.random.split(as_key(key), check_count(n, "n")), params)

@@ -293,6 +293,7 @@ class MarkovSwitching(PathReadings, Model):
 
         The first p values, of which the model says nothing, are drawn from their regimes' levels (`levels`) and variances.
         """
+        coordinates.no_fit(params)
         params = jax.tree.map(jnp.asarray, params)
         y, path = simulate(self, as_key(key), params, max(check_count(n, "n"), self.order))
         return (y[:n, None], path[:n]) if states else y[:n, None]

@@ -260,6 +260,7 @@ class Mixture(ConjugateMixture, Model):
 
         `covariates` (n, p), or a `Regression` with an offset, are those of the rows, where the family takes them.
         """
+        coordinates.no_fit(params)
         choose, draw = jax.random.split(as_key(key))
         chosen = jax.random.categorical(choose, jnp.log(params.weights), shape=(check_count(n, "n"),))
         given = {} if covariates is None else {"x": covariates}

@@ -236,6 +236,7 @@ class MixtureOfExperts(Model):
         Raises:
             ValueError: no gate, or another number of rows than n.
         """
+        coordinates.no_fit(params)
         if gate is None or np.shape(gate)[0] != check_count(n, "n"):
             raise ValueError(f"gate: rows are drawn given their covariates; give gate= of shape ({n}, g).")
         choose, draw = jax.random.split(as_key(key))

@@ -271,6 +271,7 @@ class NonhomogeneousHiddenMarkov(MarkovReadings, Model):
         self, key: Any, params: NonhomogeneousParams, n: int, *, states: bool = False, gate: Any = None, covariates: Any = None
     ) -> Any:
         """One sequence of n steps drawn given the covariates (n, g) of its transitions; with `states`, also its states (n,)."""
+        coordinates.no_fit(params)
         begin, move, draw = jax.random.split(as_key(key), 3)
         log_moves = jnp.log(self.transitions_ahead(params, check_count(n, "n"), gate))
         first = jax.random.categorical(begin, jnp.log(params.initial))

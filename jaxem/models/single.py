@@ -186,6 +186,7 @@ class Single(ConjugateSingle, Model):
 
     def sample(self, key: Any, params: Any, n: int, *, covariates: Any = None) -> jax.Array:
         """n rows (n, d), given `covariates` (n, p), or a `Regression` with an offset, where the family takes them."""
+        coordinates.no_fit(params)
         given = {} if covariates is None else {"x": covariates}
         return self.family.sample(as_key(key), self._states(params), jnp.zeros(check_count(n, "n"), jnp.int32), **given)
 

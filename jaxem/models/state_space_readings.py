@@ -103,6 +103,7 @@ class StateSpaceReadings:
 
     def sample(self, key: Any, params: Any, n: int, *, inputs: Any = None, states: bool = False) -> Any:
         """One series of n steps (n, d); with `states`, also (n, n_latent). A diffuse start is `initial_mean`."""
+        coordinates.no_fit(params)
         known = self._inputs(inputs, (1, check_count(n, "n")))
         first = jnp.zeros((n, 1), bool).at[0].set(True)
         cast = coordinates.cast(params, jnp.asarray(params.transition).dtype)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxem import information
 from jaxem.inference.labels import Cells
-from jaxem.inference.point import STILL, Point, look_at, tree_of
+from jaxem.inference.point import Point, look_at, tree_of
 from jaxem.inference.standard_errors import check_groups, grouped
 
 
@@ -156,10 +156,4 @@ def _remarks(point: Point, inverse: np.ndarray) -> list[str]:
         values, directions = point.spectrum()
         where = f", along {point.told(directions[:, 0])}" if np.isfinite(values).all() else ""
         return [f"the information is not positive definite{where}: params do not move with weights in any known way."]
-    away = point.distance(inverse)
-    if away > STILL:
-        return [
-            f"params are no stationary point: the maximum lies about {away:.2g} standard errors away. Run "
-            "jaxem.polish(model, fit, data), or fit with a smaller tolerance."
-        ]
-    return []
+    return point.moves(inverse)

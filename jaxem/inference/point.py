@@ -81,6 +81,17 @@ class Point:
         g = self.gradient[kept]
         return float(np.sqrt(max(g @ covariance[np.ix_(kept, kept)] @ g, 0.0)))
 
+    def moves(self, covariance: np.ndarray) -> list[str]:
+        """A remark where the maximum lies too far away for what derivatives say here; none where the covariance is not known."""
+        away = self.distance(covariance) if np.isfinite(covariance).all() else float("nan")
+        if not away > STILL:
+            return []
+        norm = float(np.linalg.norm(self.gradient[~self.edge]))
+        return [
+            f"params are no stationary point: the gradient's norm is {norm:.3g}, and the maximum lies about {away:.2g} standard "
+            "errors away. Run jaxem.polish(model, fit, data), or fit with a smaller tolerance."
+        ]
+
 
 def look_at(model: Any, params: Any, data: Any, weights: Any = None, curvature: Callable[..., Any] = information.oakes) -> Point:
     """The point of `params`; `curvature` computes the information.

@@ -16,7 +16,7 @@ from jaxem import information
 from jaxem.data import Rows
 from jaxem.inference.inference import check_level
 from jaxem.inference.labels import FAR, Cells
-from jaxem.inference.point import STILL, Point, look_at
+from jaxem.inference.point import Point, look_at
 from jaxem.inference.polish import check_fit, look
 from jaxem.result import Fit
 
@@ -125,13 +125,7 @@ def profile(
     point = look_at(model, fit.params, data, weights)
     cell = find_cell(point.cells, name)
     inverse = _check(point, cell)
-    remarks = []
-    away = point.distance(inverse)
-    if away > STILL:
-        remarks.append(
-            f"the fit is no stationary point: the maximum lies about {away:.2g} standard errors away. Run "
-            "jaxem.polish(model, fit, data), or fit with a smaller tolerance."
-        )
+    remarks = point.moves(inverse)
     scale = point.cells.scales[cell]
     search = _Search(point, cell, scale)
     middle = search.begin(inverse)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxem import information
 from jaxem.checks import check_count
 from jaxem.inference.inference import Inference, check_level
-from jaxem.inference.point import STILL, Point, look_at
+from jaxem.inference.point import Point, look_at
 from jaxem.lanes import Progress
 
 METHODS = (
@@ -171,11 +171,7 @@ def _conclude(point: Point, method: str, level: float, covariance: Any = None, r
     norm = float(np.linalg.norm(point.gradient[~point.edge]))
     own = point.covariance()
     away = point.distance(own) if np.isfinite(own).all() else float("nan")
-    if away > STILL:
-        remarks.append(
-            f"params are no stationary point: the gradient's norm is {norm:.3g}, and the maximum lies about {away:.2g} standard "
-            "errors away. Run jaxem.polish(model, fit, data), or fit with a smaller tolerance."
-        )
+    remarks += point.moves(own)
     if len(eigenvalues) and not eigenvalues[0] > point.flat(eigenvalues):
         what = "is not finite" if np.isnan(eigenvalues[0]) else "is not positive definite"
         where = "" if np.isnan(eigenvalues[0]) else f": eigenvalue {eigenvalues[0]:.2g} along {point.told(directions[:, 0])}"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.inputs import Interval, Regression, from_covariance
 from jaxem.sequences import Sequences
-from jaxem.tables import Table
+from jaxem.tables import Table, odd_cell
 
 NAMED = ("columns", "covariates", "gate")  # options that name several columns
 ONE = (  # and one
@@ -77,7 +77,7 @@ class _Source:
     def numbers(self, name: str) -> np.ndarray:
         values = self.table.numbers(name)
         if values is None:
-            raise CommandError(f"{self.options.data}: column {name!r} is not numeric; it has to be here")
+            raise self._not_numeric(name, "it has to be here")
         return values
 
     def series(self, name: str) -> Any:
@@ -93,6 +93,8 @@ class _Source:
         names = options.columns or [name for name in self.table.names if name not in self.spoken]
         if not names:
             raise CommandError(f"{options.data}: has no column besides the weights")
+        if not options.columns:
+            self._check_named(names, "--columns")
         found = {}
         options.resolved["columns"] = list(names)
         for name in names:
@@ -100,7 +102,7 @@ class _Source:
             if labels or (values is None and options.family == "categorical") or name in self._known:
                 found[name] = self._categories(name, values)
             elif values is None:
-                raise CommandError(f"{options.data}: column {name!r} is not numeric; leave it out by --columns")
+                raise self._not_numeric(name, "leave it out by --columns")
             else:
                 found[name] = values
         return pandas.DataFrame(found)
@@ -160,6 +162,7 @@ class _Source:
         names = options.covariates
         if names is None:
             names = [name for name in self.table.names if name not in self.spoken]
+            self._check_named(names, "--covariates")
         options.resolved["covariates"] = list(names)
         gate = None if not options.gate else self.design(options.gate, "--gate")
         offset = None if options.offset is None else self.numbers(options.offset)
@@ -189,6 +192,16 @@ class _Source:
                 )
         return pandas.DataFrame(found) if found else None
 
+    def _not_numeric(self, name: str, remedy: str) -> CommandError:
+        found = odd_cell(self.table, name)
+        return CommandError(f"{self.options.data}: column {name!r} is not numeric, it holds {found}; {remedy}")
+
+    def _check_named(self, names: Sequence[str], option: str) -> None:
+        """Columns that nobody asked for have names: what has none may be the numbers of the rows."""
+        if "" in names:
+            what = f"column {self.table.names.index('') + 1} has no name, as numbers of rows have none"
+            raise CommandError(f"{self.options.data}: {what}; name it, or say by {option} which columns to take")
+
     @property
     def _known(self) -> dict[str, list[str]]:
         return getattr(self.options, "labels", {})
@@ -197,7 +210,7 @@ class _Source:
         """The numbers of a column, None where it is text; but text in the place of numbers is refused."""
         values = self.table.numbers(name)
         if values is None and hasattr(self.options, "labels") and name not in self._known:
-            raise CommandError(f"{self.options.data}: column {name!r} is not numeric; the model was fitted to numbers")
+            raise self._not_numeric(name, "the model was fitted to numbers")
         return values
 
     def _labels(self, name: str, seen: list[str]) -> list[str]:

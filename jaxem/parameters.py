@@ -59,7 +59,9 @@ def lines_of(leaf: Leaf, view: View, states: int) -> Iterator[Line]:
             yield f"{word} {name}", deviations[:, j]
         if len(names) <= CORRELATED:
             for i, j in combinations(range(len(names)), 2):
-                yield f"corr {names[i]}, {names[j]}", values[:, i, j] / (deviations[:, i] * deviations[:, j])
+                with np.errstate(invalid="ignore"):  # NaN beside a variance of 0
+                    correlations = values[:, i, j] / (deviations[:, i] * deviations[:, j])
+                yield f"corr {names[i]}, {names[j]}", correlations
         return
     title = leaf.title
     if leaf.variances:

@@ -12,7 +12,9 @@ SAME = 1e-3  # log-likelihoods that differ by less stand for the same maximum
 def reached_best(fit: Fit) -> np.ndarray:
     """(R,) bool: restarts whose status and log-likelihood (within 0.001 or rounding) are those of the one returned."""
     values, best = np.asarray(fit.restart_log_likelihoods), float(fit.log_likelihood)
-    close = np.abs(values - best) <= max(SAME, 32 * float(np.finfo(values.dtype).eps) * abs(best))
+    with np.errstate(invalid="ignore"):  # of two that are infinite nothing is said
+        apart = np.abs(values - best)
+    close = apart <= max(SAME, 32 * float(np.finfo(values.dtype).eps) * abs(best))
     ended_well = np.isin(np.asarray(fit.restart_statuses), (Status.CONVERGED, Status.MAX_STEPS))
     return close & (ended_well | (np.asarray(fit.restart_statuses) == int(fit.status)))
 

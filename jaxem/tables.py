@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -165,7 +167,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def read_table(path: Path) -> Table:
-    """The table in a CSV (UTF-8; comma, semicolon or tab; with a header) or Parquet file.
+    """The table in a CSV (UTF-8; comma, semicolon or tab; with a header; also by gzip) or Parquet file.
 
     Raises:
         TableError: no such file, unreadable, not of that format, no rows, a repeated column name.
@@ -196,7 +198,7 @@ def _read_parquet(path: Path) -> ArrowTable:
 
 def _read_csv(path: Path) -> TextTable:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(path) as file:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
             file.seek(0)
@@ -204,14 +206,41 @@ def _read_csv(path: Path) -> TextTable:
             names = next(reader, [])
             rows = list(_rows(path, reader, len(names)))
     except UnicodeDecodeError as error:
-        raise TableError(f"{path}: is not a CSV file (not UTF-8 text)") from error
+        raise TableError(f"{path}: is not a CSV file (not UTF-8 text; save it as UTF-8)") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise TableError(f"{path}: is damaged ({error})") from error
     except csv.Error as error:
         raise TableError(f"{path}: is not a CSV file ({error})") from error
     if not names:
         raise TableError(f"{path}: is empty; its first line must name the columns")
     if not rows:
         raise TableError(f"{path}: has no rows under its header")
-    return TextTable([name.strip() for name in names], rows, delimiter)
+    if any(map(_is_fraction, names)) and all(map(_is_number, names)):
+        found = ", ".join(names[:3])
+        raise TableError(f"{path}: its first line holds numbers ({found}), where the names of the columns have to stand")
+    kept = [j for j, name in enumerate(names) if name.strip() or any(row[j].strip() for row in rows)]  # not what a last comma opens
+    rows = rows if len(kept) == len(names) else [[row[j] for j in kept] for row in rows]
+    return TextTable([names[j].strip() for j in kept], rows, delimiter)
+
+
+def _opened(path: Path) -> TextIO:
+    """A text file, or one compressed by gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    settings: dict[str, Any] = {"mode": "rt", "encoding": "utf-8-sig", "newline": ""}
+    return gzip.open(path, **settings) if packed else path.open(**settings)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return not np.isnan(_parse(name))
+    except ValueError:
+        return False
+
+
+def _is_fraction(name: str) -> bool:
+    """Whether a name is a number that is not whole; whole ones are names, of years for instance."""
+    return _is_number(name) and not _parse(name).is_integer()
 
 
 def _rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
@@ -240,6 +269,16 @@ def _parse(cell: str) -> float:
     if "_" in cell:  # float() would take 1_000
         raise ValueError(cell)
     return float(cell)
+
+
+def odd_cell(table: Table, name: str) -> str:
+    """The first cell of a column that is no number, for a message."""
+    for text in table.texts(name):
+        try:
+            _parse(text or "")
+        except ValueError:
+            return repr(text if len(text or "") < 30 else f"{(text or '')[:27]}...")
+    return "cells of another type"
 
 
 @contextmanager

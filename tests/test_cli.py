@@ -1,6 +1,7 @@
 """The command line, called in process: exit codes, one-line errors, what it writes."""
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -260,6 +261,10 @@ FILES = {
     "infinite": [b"a,b\n1,2\ninf,4\n", "infinite"],
     "nothing_in_a_column": [b"a,b\n1,\n2,\n", "column 'b' is missing"],
     "underscore": [b"a\n1_000\n", "'a' is not numeric"],
+    "decimal_comma": [b"a;b\n1,5;2\n2,5;3\n", "column 'a' is not numeric, it holds '1,5'"],
+    "no_header": [b"5.1,3.5\n4.9,3\n", "its first line holds numbers (5.1, 3.5), where the names of the columns have to stand"],
+    "row_numbers": [b",a\n0,1\n1,2\n", "column 1 has no name, as numbers of rows have none; name it, or say by --columns"],
+    "cut_gzip": [gzip.compress(b"a\n1\n2\n" * 99)[:25], "is damaged"],
 }
 
 

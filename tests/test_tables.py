@@ -1,5 +1,7 @@
 """Tables on disk: dialects of CSV, Parquet, and from one to the other."""
 
+import gzip
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -43,3 +45,21 @@ def test_empty_line_is_a_missing_cell_where_there_is_one_column(tmp_path):
 
 
 # what is said
+
+
+def test_what_spreadsheets_leave(tmp_path):
+    """A comma at the end of each line opens no column; one without a name that holds something stays."""
+    path = tmp_path / "data.csv"
+    path.write_text("a,b,\n1,2,\n3,4,\n")
+    assert tables.read_table(path).names == ["a", "b"]
+    path.write_text(",a\n0,1\n1,5\n")
+    assert tables.read_table(path).names == ["", "a"]
+    path.write_text("2019,0.5,a\n0,1,2\n")  # years and quantiles
+    assert tables.read_table(path).names == ["2019", "0.5", "a"]
+
+
+def test_gzip(tmp_path):
+    path = tmp_path / "data.csv.gz"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfa,b\r\n1,x\r\n"))
+    table = tables.read_table(path)
+    assert (table.names, table.rows) == (["a", "b"], [["1", "x"]])

@@ -49,15 +49,15 @@ def legend_below(ax: Axes, down: float = LABEL_INCHES) -> Axes:
     return ax
 
 
-def short(names: Sequence[str]) -> list[str]:
+def short(names: Sequence[str], length: int = LENGTH) -> list[str]:
     """Names cut to a length that fits an axis, with no mark that Matplotlib would read as mathematics.
 
     Where their beginnings do not tell them apart they are cut in the middle.
     """
-    cut = [name if len(name) <= LENGTH else f"{name[: LENGTH - 1]}…" for name in names]
+    cut = [name if len(name) <= length else f"{name[: length - 1]}…" for name in names]
     if len(set(cut)) < len(set(names)):
-        head = LENGTH // 2
-        cut = [name if len(name) <= LENGTH else f"{name[:head]}…{name[head + 1 - LENGTH :]}" for name in names]
+        head = length // 2
+        cut = [name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}" for name in names]
     return [name.replace("$", r"\$") for name in cut]
 
 
@@ -106,13 +106,19 @@ def draw_map(
 
 
 def number_places(ax: Axes, places: np.ndarray) -> None:
-    """Each component's number at its place, moved aside where it would cover another's."""
+    """Each component's number at its place, moved aside within the axes where it would cover another's."""
     from matplotlib.patheffects import withStroke
 
-    size = np.array([0.05 if len(places) <= 10 else 0.08, 0.06]) * np.abs([np.diff(ax.get_xlim())[0], np.diff(ax.get_ylim())[0]])
+    ends = np.sort(np.array([ax.get_xlim(), ax.get_ylim()]), axis=1)
+    size = np.array([0.05 if len(places) <= 10 else 0.08, 0.06]) * (ends[:, 1] - ends[:, 0])
     taken: list[np.ndarray] = []
+
+    def free(spot: np.ndarray, place: np.ndarray) -> bool:
+        inside = (spot >= ends[:, 0] + 0.4 * size).all() and (spot <= ends[:, 1] - 0.4 * size).all()
+        return (inside or spot is place) and not any((np.abs(spot - t) < size).all() for t in taken)
+
     for k, place in enumerate(places):
-        spot = next(spot for spot in _spots(place, size, len(places)) if not any((np.abs(spot - t) < size).all() for t in taken))
+        spot = next((spot for spot in _spots(place, size, len(places)) if free(spot, place)), place)
         taken.append(spot)
         if (spot != place).any():
             ax.plot(*np.stack([place, spot]).T, color="#333333", lw=0.5)

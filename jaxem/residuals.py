@@ -64,6 +64,7 @@ def quantile_residuals(model: Any, params: Any, data: Any, key: Any = 0, *, draw
         return np.asarray(model.residuals(params, data))
     if not hasattr(model, "family"):
         raise TypeError(f"model: {type(model).__name__} does not say the distribution of single cells; compare simulated rows.")
+    check_count(draws, "draws")
     rows = model.prepare(data)
     params = coordinates.cast(jax.tree.map(jnp.asarray, params), rows.dtype)
     chance, simulate = jax.random.split(as_key(key))
@@ -73,7 +74,7 @@ def quantile_residuals(model: Any, params: Any, data: Any, key: Any = 0, *, draw
     shares = _shares(model, params, data, rows)
     ranked = None
     if _mute(model.family, inner, cells):
-        ranked = _simulated(model.family, inner, cells, simulate, check_count(draws, "draws"), shares.shape[1])
+        ranked = _simulated(model.family, inner, cells, simulate, draws, shares.shape[1])
     exact = jax.tree.all(jax.tree.map(lambda a, b: bool(((a == b) | np.isnan(a)).all()), cells.lower, cells.upper))
     return np.asarray(_residuals(model.family, inner, cells, shares, chance, ranked, exact))
 

@@ -21,7 +21,8 @@ from jaxem.families.regression_family import _concrete, plain_structure
 from jaxem.inputs import Regression
 from jaxem.kernels import selection
 from jaxem.kernels.design import Design, identity, whiten, whiten_traced
-from jaxem.kernels.linalg import HIGHEST, matmul, transpose
+from jaxem.kernels.linalg import HIGHEST, matmul
+from jaxem.kernels.quantiles import Tails, two_valued_tails
 from jaxem.kernels.tails import log_normal_above
 from jaxem.layout import WIDE
 from jaxem.model import Family, Remark
@@ -238,7 +239,7 @@ class SelectedRegression(Family):
     def finish(self, bound: _Bound, raw: SelectionStatistics, origin: Origin) -> SelectionStatistics:
         total = jax.tree.map(lambda leaf: leaf.sum(axis=0), raw)
         if self.frame is not None:
-            return _about(total, self.frame.beta - bound.beta[0], self.frame.gamma - bound.gamma[0])
+            return selection.about(total, self.frame.beta - bound.beta[0], self.frame.gamma - bound.gamma[0])
         k, q, g = len(total.weight), bound.beta.shape[-1], bound.gamma.shape[-1]
         change = jnp.zeros((q + g + 2, q + g + 2), origin.x.lift.dtype).at[:q, :q].set(origin.x.lift.T)
         change = change.at[q:-2, q:-2].set(origin.z.lift.T).at[-2, -2].set(1).at[-1, -1].set(1)
@@ -248,15 +249,15 @@ class SelectedRegression(Family):
             selection.moved(total.seen, jnp.broadcast_to(change, (k, *change.shape))),
             selection.moved(total.unseen, jnp.broadcast_to(change[np.ix_(keep, keep)], (k, g + 1, g + 1))),
         )
-        return _about(user, -bound.user_beta[0], -bound.user_gamma[0])
+        return selection.about(user, -bound.user_beta[0], -bound.user_gamma[0])
 
     def _about_params(self, params: SelectedRegressionParams, statistics: SelectionStatistics) -> tuple[Origin, Any]:
         """Designs of the statistics, and these with residuals about the params."""
         if self.frame is None:
             origin = self._own(params)
-            return origin, _about(statistics, *self._working(params, origin))
+            return origin, selection.about(statistics, *self._working(params, origin))
         beta, gamma = self._working(params, self.frame.origin)
-        return self.frame.origin, _about(statistics, beta - self.frame.beta, gamma - self.frame.gamma)
+        return self.frame.origin, selection.about(statistics, beta - self.frame.beta, gamma - self.frame.gamma)
 
     def complete(self, bound: _Bound, cells: Cells, origin: Origin) -> tuple[jax.Array, jax.Array, jax.Array]:
         _, zeta, mean, scale, _ = self._predict(bound, cells)
@@ -325,10 +326,28 @@ class SelectedRegression(Family):
 
     def _predictors(self, params: SelectedRegressionParams, states: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
         """(n,) predictors of both equations."""
+        covariates = self._covariates(x)
+        eta = LinearRegression().predicted(params, states, x)
+        return eta, LinearRegression().predicted(params.selection, states, covariates)
+
+    @staticmethod
+    def _covariates(x: Any) -> Any:
+        """Of the selection."""
         if not isinstance(x, Regression) or x.gate is None:
             raise ValueError("covariates: give Regression(None, x, gate=z), the covariates of response and selection.")
-        eta = LinearRegression().predicted(params, states, x)
-        return eta, LinearRegression().predicted(params.selection, states, x.gate)
+        return x.gate
+
+    def tails(self, params: SelectedRegressionParams, y: jax.Array, x: Any = None) -> Tails:
+        """Of responses given that they were selected; beside them, in data of two columns, of the selection."""
+        covariates = self._covariates(x)
+        eta = LinearRegression().predictors(params, len(y), x)
+        zeta = LinearRegression().predictors(params.selection, len(y), covariates)
+        error = (y[:, None, :1] - eta) / jnp.sqrt(params.variance)[:, None]
+        response = selection.selected_tails(error, zeta, params.correlation[:, None])
+        if y.shape[1] == 1:
+            return response
+        chosen = two_valued_tails(y[:, None, 1:], log_normal_above(-zeta), log_normal_above(zeta))
+        return Tails(*(jnp.concatenate(pair, axis=-1) for pair in zip(response, chosen, strict=True)))
 
     def sample(self, key: jax.Array, params: SelectedRegressionParams, states: jax.Array, x: Any = None) -> jax.Array:
         """(n,) responses, NaN where not selected, of rows with covariates `Regression(None, x, gate=z)`."""
@@ -377,15 +396,3 @@ class SelectedRegression(Family):
 
 
 jax.tree_util.register_dataclass(SelectedRegression, data_fields=("frame",), meta_fields=())
-
-
-def _about(statistics: SelectionStatistics, beta: jax.Array, gamma: jax.Array) -> SelectionStatistics:
-    """The statistics with residuals about a point moved by `beta` (K, q) and `gamma` (K, g)."""
-    weight, seen, unseen = statistics
-    q, g = beta.shape[-1], gamma.shape[-1]
-    k, m = len(weight), q + g + 2
-    change = jnp.broadcast_to(jnp.eye(m, dtype=seen.dtype), (k, m, m))
-    change = change.at[:, -2, :q].set(-beta).at[:, -1, q:-2].set(-gamma)
-    rest = jnp.broadcast_to(jnp.eye(g + 1, dtype=seen.dtype), (k, g + 1, g + 1)).at[:, -1, :-1].set(-gamma)
-    moved = [selection.moved(seen, change), selection.moved(unseen, rest)]
-    return SelectionStatistics(weight, *(0.5 * (gram + transpose(gram)) for gram in moved))

@@ -6,16 +6,23 @@ of the errors is t / sqrt(1 + t^2). Grams are of (x, z, e, w): covariates, and r
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr, logsumexp
 
 from jaxem.kernels.linalg import apply, matmul, transpose
-from jaxem.kernels.tails import hazard
+from jaxem.kernels.quantiles import Tails, normal_quantile
+from jaxem.kernels.tails import hazard, log_normal_above
 from jaxem.newton import damped_step
 
 STEPS = 60  # of t; near its maximum three or four do
+# tanh-sinh rule on (0, 1), for integrands whose derivatives grow at the ends (Takahasi and Mori 1974)
+_STEPS = np.linspace(-3.1, 3.1, 63)
+_NODES = 1 / (1 + np.exp(-np.pi * np.sinh(_STEPS)))
+_SHARES = 0.1 * np.pi * np.cosh(_STEPS) * _NODES * (1 - _NODES)
 
 
 class Complete(NamedTuple):
@@ -150,3 +157,35 @@ def objective(seen: jax.Array, unseen: jax.Array, count: jax.Array, omega: jax.A
 def moved(gram: jax.Array, change: jax.Array) -> jax.Array:
     """Grams (K, m, m) of vectors v as those of change v."""
     return matmul(matmul(change, gram), transpose(change))
+
+
+def selected_tails(error: jax.Array, zeta: jax.Array, rho: jax.Array) -> Tails:
+    """Where standardised errors e of responses stand among those that were selected, u = zeta + v > 0, corr(e, v) = rho.
+
+    P(E < e | u > 0) is the mean of Phi((e - rho v) / sqrt(1 - rho^2)) over v > -zeta, on the scale of the probability of v,
+    on either side of where the argument is 0, since it jumps there as rho nears 1.
+    """
+    error, zeta, rho = jnp.broadcast_arrays(error, zeta, rho)
+    steep = jnp.where(jnp.abs(rho) > 1e-3, rho, 1e-3)
+    chosen = log_normal_above(-zeta)
+    split = jnp.clip(-jnp.expm1(log_normal_above(jnp.maximum(error / steep, -zeta)) - chosen), 0, 1)
+    nodes, shares = (jnp.asarray(part, error.dtype).reshape(-1, *(1,) * error.ndim) for part in (_NODES, _SHARES))
+    u = jnp.concatenate([split * nodes, split + (1 - split) * nodes])
+    mass = jnp.concatenate([split * shares, (1 - split) * shares])
+    log_above = jnp.log1p(-jnp.minimum(u, 1 - jnp.finfo(u.dtype).eps)) + chosen
+    v = normal_quantile(jnp.log(-jnp.expm1(jnp.minimum(log_above, -jnp.finfo(u.dtype).tiny))), log_above)
+    z = (error - rho * v) / jnp.sqrt((1 - rho) * (1 + rho))
+    below, above = (logsumexp(log_ndtr(sign * z), axis=0, b=mass) for sign in (1, -1))
+    return Tails(below, jnp.full_like(below, -jnp.inf), above)
+
+
+def about(statistics: Any, beta: jax.Array, gamma: jax.Array) -> Any:
+    """The statistics with residuals about a point moved by `beta` (K, q) and `gamma` (K, g)."""
+    weight, seen, unseen = statistics
+    q, g = beta.shape[-1], gamma.shape[-1]
+    k, m = len(weight), q + g + 2
+    change = jnp.broadcast_to(jnp.eye(m, dtype=seen.dtype), (k, m, m))
+    change = change.at[:, -2, :q].set(-beta).at[:, -1, q:-2].set(-gamma)
+    rest = jnp.broadcast_to(jnp.eye(g + 1, dtype=seen.dtype), (k, g + 1, g + 1)).at[:, -1, :-1].set(-gamma)
+    both = [moved(seen, change), moved(unseen, rest)]
+    return type(statistics)(weight, *(0.5 * (gram + transpose(gram)) for gram in both))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVELS = (0.5, 0.95)  # probability inside the ellipses of a Gaussian component
+FEW = 300  # rows up to which each is drawn large
 
 
 def plot_components(
@@ -42,7 +43,8 @@ def plot_components(
         return plot_densities(model, params, view, ax, weights=weights)
     ax, array, names = axes_or_new(ax), view.y, short(view.columns)
     pair = array[:, columns][sample(len(array))]
-    ax.scatter(pair[:, 0], pair[:, 1], s=6, color=GREY, alpha=0.35, linewidths=0)
+    few = len(pair) <= FEW
+    ax.scatter(pair[:, 0], pair[:, 1], s=12 if few else 6, color=GREY, alpha=0.7 if few else 0.35, linewidths=0)
     levels = LEVELS if len(components.weights) <= 8 else LEVELS[:1]
     for k, colour in enumerate(colours(len(components.weights))):
         covariance = components.covariance[k][np.ix_(columns, columns)]

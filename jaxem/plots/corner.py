@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxem.canvas import GREY, MARKERS, colours, new_figure, sample, short
 from jaxem.leaves import Components, components_of
-from jaxem.plots.components import LEVELS, ellipse
+from jaxem.plots.components import FEW, LEVELS, ellipse
 from jaxem.plots.densities import draw_densities
 from jaxem.view import View, view_of
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MOST = 5  # columns that are chosen
 SIDE = 2.0  # inches of a panel
 LEAST = 4.6  # inches of the figure
-FEW = 300  # rows up to which each is drawn large
 
 
 def figure_corner(

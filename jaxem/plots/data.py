@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def plot_missingness(
     y: Any, ax: Axes | None = None, *, columns: tuple[int, int] = (0, 1), names: Sequence[str] | None = None
 ) -> Axes:
-    """The rows of y (n, d) in two columns; a row with one of the two observed is a mark at that column's axis.
+    """The rows of y (n, d) over two columns, and what is missing beside them: a row with one of the two observed is a mark at
+    that column's axis.
 
-    One column is drawn as a histogram. At most 5000 rows are drawn.
+    One column is drawn as a histogram. At most 5000 rows are drawn. The map of missing cells over all columns is `plot_patterns`.
     """
     view = view_of(y, names)
     ax, array, names = axes_or_new(ax), view.y, short(view.columns)

@@ -64,6 +64,7 @@ def draw_densities(
         ax.plot(grid, density.sum(axis=1), color="#333333", lw=1, ls="--")
     what = "Components and their sum (dashed)" if several else "Data and fitted density" if observed.any() else "Fitted density"
     ax.set(xlabel=short(view.columns)[column], ylabel="probability" if whole else "density", title=what)
+    ax.set_ylim(bottom=0)
     finite = np.isfinite(density)
     if not finite.all() or density.max() > 20 * _tallest(ax):  # a spike would flatten all else
         ax.set_ylim(0, 1.5 * _tallest(ax))

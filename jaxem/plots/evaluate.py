@@ -37,7 +37,7 @@ def _means(family: Any, params: Any, rows: Any) -> jax.Array:
 
 def prepare(model: Any, data: Any) -> Any:
     """Rows as the family alone reads them: what the shares of the states depend on may be the same in all of them."""
-    if isinstance(data, Regression):
+    if isinstance(data, Regression) and not getattr(model.family, "gated", False):
         data = dataclasses.replace(data, gate=None)
     return prepare_rows(model.family, data, None, 1)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+CROWD = 30  # restarts from which lines are drawn fainter
+
+
 def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     """How far below the maximum each restart was, against steps, on a log scale.
 
@@ -29,6 +32,7 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
     reached = reached_best(fit)
     chosen = returned_restart(fit)
     seen: set[str] = set()
+    faint = max(0.15, min(1.0, CROWD / len(reached)))  # many restarts are to leave one another visible
     ends = []
     for number, (values, stride) in enumerate(zip(fit.restart_histories, fit.restart_strides, strict=True)):
         steps, objective = explain_history(np.asarray(values), int(stride))
@@ -36,6 +40,7 @@ def plot_history(fit: Fit, ax: Axes | None = None) -> Axes:
         gap = best - np.asarray(objective, np.float64)
         gap = np.where(gap < (-floor if known else floor), np.nan, np.maximum(gap, floor))
         label, style = _restart_style(Status(int(fit.restart_statuses[number])), bool(reached[number]), number == chosen)
+        style["alpha"] = style.get("alpha", 1.0) * (1.0 if number == chosen else faint)
         ax.plot(steps, gap, label=None if label in seen else label, marker="." if np.isfinite(gap).sum() < 3 else None, **style)
         seen.add(label)
     ax.set_yscale("log")

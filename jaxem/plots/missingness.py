@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, GREY, TICKS, axes_or_new, legend_below, name_ticks, short
+from jaxem.canvas import COLOURS, GREY, TICKS, axes_or_new, legend_below, name_ticks, new_figure, short
 from jaxem.missing.overimputation import Overimputation
 from jaxem.missing.patterns import Missingness, missingness
 from jaxem.missing.sensitivity import DeltaSensitivity
@@ -18,14 +18,21 @@ PATTERNS = 30  # that are drawn
 
 
 def plot_patterns(data: Any, ax: Axes | None = None) -> Axes:
-    """Patterns of missing cells, one a line with its number of rows, the most frequent on top; under each column, its share.
+    """The map of missing cells: patterns, one a line with its number of rows, the most frequent on top; under each column, its
+    share.
 
-    `data` are raw, or what `jaxem.missingness` made of them. At most 30 patterns are drawn.
+    `data` are raw, or what `jaxem.missingness` made of them. At most 30 patterns are drawn. The cells that are there, over two
+    columns, are drawn by `plot_missingness`.
     """
     from matplotlib.colors import ListedColormap
 
     found = data if isinstance(data, Missingness) else missingness(data)
-    ax = axes_or_new(ax)
+    names, shares = short(found.columns), found.missing / int(found.counts.sum())
+    upright = max(map(len, names)) * min(len(names), TICKS) > 40
+    gap = " " if upright else "\n"
+    told = [f"{name}{gap}{_percent(share)}" if share else name for name, share in zip(names, shares, strict=True)]
+    deep = 0.09 * max(map(len, told)) if upright else 0.0  # inches: tick labels are 0.09 inches a letter, or two lines high
+    ax = new_figure((5.5, 4.5 + deep)).add_subplot() if ax is None else ax
     shown = min(len(found.counts), PATTERNS)
     image = (~found.observed[:shown]).astype(float)
     ax.imshow(image, aspect="auto", interpolation="nearest", cmap=ListedColormap(["#d9d9d9", COLOURS[1]]), vmin=0, vmax=1)
@@ -35,10 +42,6 @@ def plot_patterns(data: Any, ax: Axes | None = None) -> Axes:
         for line in np.arange(1, image.shape[1]) - 0.5:
             ax.axvline(line, color="white", lw=1)
     n = int(found.counts.sum())
-    names, shares = short(found.columns), found.missing / n
-    upright = max(map(len, names)) * min(len(names), TICKS) > 40
-    gap = " " if upright else "\n"
-    told = [f"{name}{gap}{share:.0%}" if share else name for name, share in zip(names, shares, strict=True)]
     name_ticks(ax.xaxis, told)
     if upright:
         ax.tick_params(axis="x", labelrotation=90)
@@ -49,8 +52,11 @@ def plot_patterns(data: Any, ax: Axes | None = None) -> Axes:
     ax.set(ylabel="rows", title=f"Missing cells: {complete} of {n} rows complete{rest}")
     ax.scatter([], [], marker="s", s=60, color="#d9d9d9", label="observed")
     ax.scatter([], [], marker="s", s=60, color=COLOURS[1], label="missing")
-    # tick labels are 0.09 inches a letter, or two lines high
-    return legend_below(ax, 0.15 + 0.09 * max(map(len, told)) if upright else 0.55)
+    return legend_below(ax, 0.15 + deep if upright else 0.55)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "<1%"
 
 
 def plot_overimputed(found: Overimputation, ax: Axes | None = None, *, column: Any = None) -> Axes:

@@ -192,6 +192,8 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
     """The data, and what the states say of them."""
     names = view.columns
     leaves = leaves_of(model, params, view)
+    if not hasattr(model, "family"):  # nothing says what a single cell is like
+        return []
     if is_survival(view):
         return [lambda ax: plot_survival(model, params, data, ax, names=names)]
     if view.x is not None and (view.lower is not None or view.x.shape[1] > 0):
@@ -213,7 +215,7 @@ def _fit_panels(model: Any, params: Any, data: Any, view: View, weights: Any, co
 
 def _coded(leaves: list[Any], view: View, column: int) -> bool:
     """Whether a column's cells are categories: some leaf holds their probabilities."""
-    return any(leaf.probability and view.columns[column] in leaf.axes[0].names for leaf in leaves)
+    return any(leaf.probability and leaf.axes and view.columns[column] in leaf.axes[0].names for leaf in leaves)
 
 
 def _parameter_panels(model: Any, params: Any, data: Any, view: View) -> list[Panel]:

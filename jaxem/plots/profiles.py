@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, LABEL_INCHES, MARKERS, TICKS, axes_or_new, colours, legend_below, name_ticks, short
+from jaxem.canvas import COLOURS, LABEL_INCHES, LENGTH, MARKERS, TICKS, axes_or_new, colours, legend_below, name_ticks, short
 from jaxem.leaves import Leaf, leaves_of
 from jaxem.parameters import absent
 from jaxem.view import View, view_of
@@ -108,6 +108,11 @@ def _draw_map(ax: Axes, titles: list[str], values: np.ndarray, shares: list[str]
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize="small", color="white" if value < 0.55 else "black")
     ax.figure.colorbar(image, ax=ax, label="probability")
     name_ticks(ax.xaxis, shares if len(shares) <= 4 else [str(k) for k in range(len(shares))])
-    name_ticks(ax.yaxis, short(titles))
+    parts = [title.rsplit(" = ", 1) for title in titles]
+    if max(map(len, titles)) > LENGTH:  # both the item and its category are to be read
+        items, categories = short([item for item, _ in parts], LENGTH - 5), short([category for _, category in parts], LENGTH // 2)
+        name_ticks(ax.yaxis, [f"{item} = {category}" for item, category in zip(items, categories, strict=True)])
+    else:
+        name_ticks(ax.yaxis, short(titles))
     ax.set(xlabel="class", title="Profiles of the classes" if len(shares) > 1 else "Profile")
     return ax

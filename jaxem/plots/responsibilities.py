@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MANY = 2000  # rows from which dots are smaller
+
+
 def plot_responsibilities(responsibilities: Any, ax: Axes | None = None) -> Axes:
     """Responsibilities (n, K) as a grey map, rows sorted by their most probable component; at most 5000 rows."""
     ax, r = axes_or_new(ax), np.asarray(responsibilities)
@@ -29,26 +32,27 @@ def plot_responsibilities(responsibilities: Any, ax: Axes | None = None) -> Axes
 
 def plot_uncertainty(
     responsibilities: Any,
-    completed: Any,
+    data: Any,
     ax: Axes | None = None,
     *,
     holes: Any = None,
     columns: tuple[int, int] = (0, 1),
     names: Sequence[str] | None = None,
 ) -> Axes:
-    """Where assignments are doubtful: rows coloured by -sum_k r_k log r_k / log K, from 0 (certain) to 1 (no idea).
+    """Where the classification of rows is uncertain: dots darker and larger with -sum_k r_k log r_k / log K, from 0 (certain) to 1.
 
     Args:
         responsibilities: (n, K).
-        completed: (n, d) rows without holes, from `model.impute`.
+        data: (n, d) rows, raw or completed by `model.impute`. A row without a value in one of the two columns is left out.
         holes: (n, d) bool, cells that were filled; such rows are drawn as triangles, and those with no observed cell not.
-        columns: the two columns to draw; with d = 1 the second axis is the uncertainty.
+        columns: the two columns to draw; with d = 1 the second axis is the uncertainty. `plot_certainty` needs none.
     """
-    view = view_of(completed, names)
+    view = view_of(data, names)
     ax, y, names = axes_or_new(ax), view.y, short(view.columns)
     holes = np.zeros(y.shape, bool) if holes is None else np.asarray(holes)
     doubt = uncertainty(responsibilities)
-    shown = sample(len(y)) & ~holes.all(axis=1)
+    there = ~np.isnan(y[:, columns] if y.shape[1] > 1 else y).any(axis=1)
+    shown = sample(len(y)) & ~holes.all(axis=1) & there
     if y.shape[1] == 1:
         ax.scatter(y[shown, 0], doubt[shown], s=9, color=COLOURS[0], alpha=0.6, linewidths=0)
         ax.set(xlabel=names[0], ylabel="uncertainty", ylim=(-0.05, 1.05), title="Uncertainty of assignment")
@@ -58,7 +62,8 @@ def plot_uncertainty(
         chosen = np.flatnonzero(chosen)
         if chosen.size:
             chosen = chosen[np.argsort(doubt[chosen])]
-            style: dict[str, Any] = {"s": 16, "marker": marker, "linewidths": 0.3, "edgecolors": "#555555"}
+            size = (8 + 24 * doubt[chosen]) * (1 if len(y) <= MANY else 0.5)
+            style: dict[str, Any] = {"s": size, "marker": marker, "linewidths": 0.3, "edgecolors": "#555555"}
             x, z = y[chosen][:, columns].T
             image = ax.scatter(x, z, c=doubt[chosen], cmap="cividis_r", vmin=0, vmax=1, label=label, **style)
     if image is not None:

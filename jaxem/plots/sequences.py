@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import GREY, axes_or_new, colours, legend_below, short
+from jaxem.canvas import GREY, axes_or_new, colours, legend_below, name_ticks, short
 from jaxem.data import Rows
 from jaxem.sequences import Sequences, read_sequences
 from jaxem.states import average_transition
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DENSE = 400  # steps from which cells are dots
+LONG = 2000  # steps from which means are levels
+MANY = 8  # states of a graph; of more the transitions are a map
 RIBBON = 0.06  # of the height
 FAINT = 0.005  # probabilities below which no arrow is drawn
 ROUND = 0.16  # radius of a state in the graph
@@ -52,8 +54,11 @@ def plot_series(
     for k, colour in enumerate(palette):
         here = path == k
         ax.plot(when[here], y[here], ls="", marker="." if dense else "o", ms=2.5 if dense else 4, color=colour, label=f"state {k}")
-    if level is not None:
+    if level is not None and len(y) <= LONG:
         ax.plot(when, level[path], color="#333333", lw=1, drawstyle="steps-mid", zorder=2)
+    elif level is not None:  # a line that jumps so often would cover all else
+        for k in np.unique(path):
+            ax.axhline(level[k], color="#333333", lw=1, ls="--", zorder=2)
     finite = np.concatenate([y[np.isfinite(y)], [] if level is None else level[np.unique(path)]])
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     span = (high - low) or 1.0
@@ -62,7 +67,10 @@ def plot_series(
     for begin, end in _runs(path):
         ax.axvspan(edges[begin], edges[end], ymax=RIBBON, color=palette[path[begin]], lw=0)
     ax.set(xlim=(edges[0], edges[-1]), xlabel=told, ylabel=short(view.columns)[column], title="Likeliest path")
-    return legend_below(ax)
+    legend_below(ax)
+    for handle in ax.get_legend().legend_handles:  # type: ignore[union-attr]
+        handle.set_markersize(5)  # type: ignore[union-attr]
+    return ax
 
 
 def plot_smoothed(model: Any, params: Any, data: Any, ax: Axes | None = None, *, sequence: int = 0) -> Axes:
@@ -81,8 +89,11 @@ def plot_smoothed(model: Any, params: Any, data: Any, ax: Axes | None = None, *,
 def plot_transitions(model: Any, params: Any, data: Any, ax: Axes | None = None) -> Axes:
     """States on a circle, as large as their share of the steps, with arrows as heavy as the probabilities of the moves.
 
-    The number at a state is the probability of staying, that at an arrow of moving. Moves below 0.005 are left out.
+    The number at a state is the probability of staying, that at an arrow of moving. Moves below 0.005 are left out. More than
+    eight states are drawn as a map.
     """
+    if model.n_states > MANY:
+        return _draw_matrix(axes_or_new(ax), average_transition(model, params, data))
     from matplotlib.patches import Circle, FancyArrowPatch
     from matplotlib.patheffects import withStroke
 
@@ -113,12 +124,21 @@ def plot_transitions(model: Any, params: Any, data: Any, ax: Axes | None = None)
                 ax.text(x, y, f"{p:.2f}", ha="center", va="center", fontsize="small", path_effects=halo)
     for j in range(k):
         ax.add_patch(Circle(tuple(place[j]), radius[j], facecolor=palette[j], edgecolor="white", lw=1.5, zorder=3))
-        text = f"{j}\n{transition[j, j]:.2f}" if k <= 8 else str(j)
-        x, y = place[j]
+        text, (x, y) = f"{j}\n{transition[j, j]:.2f}", place[j]
         ax.text(x, y, text, ha="center", va="center", color="white", fontweight="bold", fontsize="small", zorder=4)
     reach = 1.15 + radius.max() if k > 1 else 0.5
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title="Transitions, and staying")
     ax.set_axis_off()
+    return ax
+
+
+def _draw_matrix(ax: Axes, transition: np.ndarray) -> Axes:
+    image = ax.imshow(transition, interpolation="nearest", cmap="Greys", vmin=0, vmax=1)
+    ax.figure.colorbar(image, ax=ax, label="probability")
+    names = [str(k) for k in range(len(transition))]
+    name_ticks(ax.xaxis, names)
+    name_ticks(ax.yaxis, names)
+    ax.set(xlabel="to state", ylabel="from state", title="Transitions, and staying")
     return ax
 
 

@@ -96,16 +96,25 @@ def _curve(model: Any, params: Any, data: Any, view: View, grid: np.ndarray, x: 
 def empirical_survival(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Times and the probability of surviving each, from intervals (lower, upper] (equal ends are exact times).
 
-    Mass sits at the upper ends (and beyond the last); it is spread by EM until it changes by less than 1e-6 (Turnbull 1976).
+    Where rows are exact or right-censored, the product of 1 - deaths / at risk (Kaplan and Meier 1958). Else mass sits at the
+    upper ends (and beyond the last); it is spread by EM until it changes by less than 1e-6 (Turnbull 1976).
     """
-    ends = np.unique(np.concatenate([upper[np.isfinite(upper)], lower[lower == upper]]))
+    exact = lower == upper
+    if np.isposinf(upper[~exact]).all():
+        times, deaths = np.unique(upper[exact], return_counts=True)
+        at_risk = len(lower) - np.searchsorted(np.sort(lower), times)
+        return np.concatenate([[0], times]), np.concatenate([[1], np.cumprod(1 - deaths / at_risk)])
+    ends = np.unique(upper[np.isfinite(upper)])
     support = np.concatenate([ends, [np.inf]])
-    exact = (lower == upper)[:, None]
-    inside = np.where(exact, support == upper[:, None], (support > lower[:, None]) & (support <= upper[:, None]))
+    # the places on the support that a row may have are first, ..., last - 1
+    first = np.searchsorted(support, lower, side="right") - exact
+    last = np.searchsorted(support, upper, side="right")
     mass = np.full(len(support), 1 / len(support))
     for _ in range(2000):
-        joint = inside * mass
-        new = (joint / joint.sum(axis=1, keepdims=True)).mean(axis=0)
+        below = np.concatenate([[0], np.cumsum(mass)])
+        own = 1 / (below[last] - below[first])
+        steps = np.bincount(first, own, len(support) + 1) - np.bincount(last, own, len(support) + 1)
+        new = mass * np.cumsum(steps)[:-1] / len(lower)
         done = np.abs(new - mass).max() < 1e-6
         mass = new
         if done:

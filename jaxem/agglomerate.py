@@ -32,7 +32,7 @@ def check(model: Any, params: Any) -> None:
 
 def explore(
     sample: int,
-    criterion: str,
+    criteria: tuple[str, ...],
     model: Any,
     rows: Rows,
     key: jax.Array,
@@ -41,11 +41,12 @@ def explore(
     stop: Stop,
     progress: Any,
 ) -> Run:
-    """The one lane from the clusters of the sample, run to its end."""
+    """A lane from the clusters by each criterion, run to its end."""
     del params
-    r = memberships(np.asarray(model.start_points(rows)), np.asarray(rows.pilot_weights), key, model.n_states, sample, criterion)
-    start = model.init(key, rows, jnp.asarray(r, rows.dtype))
-    lanes = begin(model, jax.tree.map(lambda leaf: leaf[None], start), rows, key, algorithm, None)
+    points, weights = np.asarray(model.start_points(rows)), np.asarray(rows.pilot_weights)
+    each = [memberships(points, weights, key, model.n_states, sample, criterion) for criterion in criteria]
+    starts = [model.init(key, rows, jnp.asarray(r, rows.dtype)) for r in each]
+    lanes = begin(model, jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts), rows, key, algorithm, None)
     return drive(model, lanes, rows, None, stop, algorithm, progress)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxem.canvas import GREY, MARKERS, colours, new_figure, sample, short
 from jaxem.leaves import Components, components_of
 from jaxem.plots.components import FEW, LEVELS, ellipse
-from jaxem.plots.densities import draw_densities
+from jaxem.plots.densities import draw_curve, shares_of
+from jaxem.plots.evaluate import column_densities, marginals
 from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
@@ -56,13 +57,17 @@ def figure_corner(
     size = max(SIDE * count + 0.6, LEAST)
     figure = new_figure((size, size))
     places = figure.subplots(count, count, squeeze=False)
-    labels = short(view.columns)
+    labels, shares = short(view.columns), shares_of(model, params, data)
+    curves: dict[int, Any] = {}
+    for part in marginals(model, params, view):
+        own = [j for j in dict.fromkeys(chosen) if j in part.columns]
+        curves |= dict(zip(own, column_densities(part, view, own) if own else [], strict=True))
     for (down, across), ax in np.ndenumerate(places):
         if across > down:
             ax.set_axis_off()
             continue
         if across == down:
-            draw_densities(model, params, data, view, ax, chosen[down], weights)
+            draw_curve(ax, view, chosen[down], curves[chosen[down]], shares, weights)
             ax.set(title="", xlabel="", ylabel="density" if down == 0 else "")
             ax.set_yticks([])
         else:

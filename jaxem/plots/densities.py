@@ -10,7 +10,7 @@ import numpy as np
 from jaxem.canvas import axes_or_new, colours, number_places, short
 from jaxem.leaves import states_of
 from jaxem.plots.data import bins_of
-from jaxem.plots.evaluate import column_densities, marginals
+from jaxem.plots.evaluate import Curve, column_densities, marginals
 from jaxem.view import View, view_of
 
 if TYPE_CHECKING:
@@ -35,22 +35,25 @@ def plot_densities(
     cells known exactly, none that are censored.
     """
     ax, view = axes_or_new(ax), view_of(data, names, model=model)
-    grid, density = draw_densities(model, params, data, view, ax, column, weights)
+    part = next(part for part in marginals(model, params, view) if column in part.columns)
+    curve = column_densities(part, view, [column])[0]
+    grid, density = draw_curve(ax, view, column, curve, shares_of(model, params, data), weights)
     if density.shape[1] > 1:
         _number(ax, grid, np.where(np.isfinite(density), density, 0).clip(max=ax.get_ylim()[1]))
     return ax
 
 
-def draw_densities(
-    model: Any, params: Any, data: Any, view: View, ax: Axes, column: int, weights: Any
+def shares_of(model: Any, params: Any, data: Any) -> np.ndarray:
+    """(K,) weights of the states; where their probabilities change from row to row, their average."""
+    shares, _ = states_of(model, params)
+    return np.asarray(model.posterior(params, data)).mean(axis=0) if shares is None else shares
+
+
+def draw_curve(
+    ax: Axes, view: View, column: int, curve: Curve, shares: np.ndarray, weights: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The picture without the states' numbers: values (m,), and weights_k p(x | k) there (m, K)."""
-    shares, _ = states_of(model, params)
-    part = next(part for part in marginals(model, params, view) if column in part.columns)
-    grid, density, whole = column_densities(part, view, column)
-    if shares is None:  # the states' probabilities change from row to row: their average
-        shares = np.asarray(model.posterior(params, data)).mean(axis=0)
-    density = density * shares
+    grid, whole, density = curve.grid, curve.whole, curve.density * shares
     x = view.y[:, column]
     observed = np.isfinite(x)
     mass = None if weights is None else np.asarray(weights, np.float64)[observed]

@@ -6,7 +6,9 @@ Whether a family takes fractions, negative numbers or missing responses is found
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -142,8 +144,16 @@ def marginals(model: Any, params: Any, view: View) -> list[Marginal]:
     return out
 
 
-def column_densities(part: Marginal, view: View, column: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Values (m,) of one column, the density of each there in each state (m, K), and whether values are whole numbers.
+class Curve(NamedTuple):
+    """The density of one column."""
+
+    grid: np.ndarray  # (m,) values
+    density: np.ndarray  # (m, K) there in each state
+    whole: bool  # whether values are whole numbers
+
+
+def column_densities(part: Marginal, view: View, columns: Sequence[int]) -> list[Curve]:
+    """The densities of several columns, found together.
 
     The other columns are missing, so that the family marginalises over them.
 
@@ -152,27 +162,36 @@ def column_densities(part: Marginal, view: View, column: int) -> tuple[np.ndarra
     """
     from jaxem.models import Single
 
-    model, place, d = Single(part.family), part.columns.index(column), len(part.columns)
+    model, d = Single(part.family), len(part.columns)
+    grids, wholes, parts, plain = [], [], [], True
+    for column in columns:
+        bare = partial(_bare, part.columns.index(column), d)
 
-    def bare(values: np.ndarray) -> Any:
-        y = np.full((len(values), d), np.nan)
-        y[:, place] = values
-        return y
+        def with_covariates(values: np.ndarray, bare: Any = bare) -> Any:  # of which there are none but the intercept
+            return Regression(values if d == 1 else bare(values), None, view.intercept)
 
-    def with_covariates(values: np.ndarray) -> Any:  # of which there are none but the intercept
-        return Regression(values if d == 1 else bare(values), None, view.intercept)
+        try:
+            grid, whole = grid_for(bare, model, ends_of(view, column))
+        except ValueError:
+            plain = False
+            grid, whole = grid_for(with_covariates, model, ends_of(view, column))
+        if not whole:
+            grid = np.unique(np.concatenate([grid, _finer(part, view, column, grid)]))
+        grids.append(grid)
+        wholes.append(whole)
+        parts.append(bare(grid))
+    y = np.concatenate(parts)
+    rows = prepare(model, y if plain else Regression(y[:, 0] if d == 1 else y, None, view.intercept))
+    found = np.asarray(jnp.exp(_log_prob(part.family.settle(part.params, rows), part.params, rows)), np.float64)
+    cuts = np.cumsum([len(grid) for grid in grids])[:-1]
+    return [Curve(*each) for each in zip(grids, np.split(found, cuts), wholes, strict=True)]
 
-    build: Any = bare
-    try:
-        grid, whole = grid_for(bare, model, ends_of(view, column))
-    except ValueError:
-        build = with_covariates
-        grid, whole = grid_for(build, model, ends_of(view, column))
-    if not whole:
-        grid = np.unique(np.concatenate([grid, _finer(part, view, column, grid)]))
-    rows = prepare(model, build(grid))
-    density = jnp.exp(_log_prob(part.family.settle(part.params, rows), part.params, rows))
-    return grid, np.asarray(density, np.float64), whole
+
+def _bare(place: int, d: int, values: np.ndarray) -> np.ndarray:
+    """(n, d) rows with one observed cell."""
+    y = np.full((len(values), d), np.nan)
+    y[:, place] = values
+    return y
 
 
 def _finer(part: Marginal, view: View, column: int, grid: np.ndarray) -> np.ndarray:

@@ -7,14 +7,17 @@ from html.parser import HTMLParser
 
 import browser
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
 from command_line import assert_refused
+from jax.scipy.stats import poisson
 from scipy import stats
 
 import jaxem
 from jaxem import Gaussian, Mixture, Stop, cli, fit, report, select
+from jaxem.domains import Positive, Unit
 from jaxem.doubts import doubts, kolmogorov_distance
 from jaxem.evidence import gather
 from jaxem.view import view_of
@@ -144,7 +147,7 @@ def test_what_is_distrusted(told):
     assert any("polish" in line for line in why.told)
     alone = fit(model, y, key=0)
     assert any("one start only" in line for line in doubts(gather(alone, model, y, view)).told)
-    collapsed = fitted._replace(status=jax.numpy.asarray(jaxem.Status.DEGENERATE), degenerate=jax.numpy.array([True, False]))
+    collapsed = fitted._replace(status=jnp.asarray(jaxem.Status.DEGENERATE), degenerate=jnp.array([True, False]))
     why = doubts(gather(collapsed, model, y, view))
     assert why.verdict.startswith("This fit failed")
     assert "Collapsed: component 0" in why.first[0]
@@ -164,6 +167,12 @@ def test_misfit_is_told():
     assert "of good" not in told
 
 
+def log_joint(params, z, y):
+    """Counts with more zeros than a Poisson distribution has."""
+    zero = jnp.log(params["zero"]) + jnp.where(y == 0, 0, -jnp.inf)
+    return jnp.where(z == 0, zero, jnp.log1p(-params["zero"]) + poisson.logpmf(y, params["rate"]))
+
+
 def models_of_all_kinds():
     rng = np.random.default_rng(2)
     states = np.arange(80) % 40 < 20
@@ -180,6 +189,13 @@ def models_of_all_kinds():
         ),
         "factors": (jaxem.FactorAnalysis(1), rng.normal(size=(80, 1)) @ np.ones((1, 4)) + rng.normal(size=(80, 4))),
         "level": (jaxem.local_level(), 50 + np.cumsum(rng.normal(size=60))),
+        "own": (
+            jaxem.Latent(log_joint, {"zero": Unit(), "rate": Positive()}, n_states=2), np.repeat([0, 1, 2, 3, 4], [30, 9, 20, 12, 7])
+        ),
+        "selected": (
+            jaxem.HeckmanSelection(),
+            jaxem.Regression(np.where(x[:, 0] + rng.normal(size=80) > 0, 1 + x[:, 0] + rng.normal(size=80), np.nan), x, gate=x),
+        ),
         "directions": (Mixture(jaxem.VonMisesFisher(), 2), _unit(rng.normal([3.0, 0, 0], size=(80, 3)))),
         "many-components": (Mixture(jaxem.Poisson(), 20), rng.poisson(5, (60, 1)).astype(float)),
         "many-columns": (jaxem.Single(Gaussian("diagonal")), rng.normal(size=(60, 50))),
@@ -191,7 +207,7 @@ def _unit(y):
 
 
 LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("hidden-markov", "survival", "many-components")]
-LONGER = ("latent-class", "regression", "factors", "level", "directions", "many-columns")
+LONGER = ("latent-class", "regression", "factors", "level", "own", "selected", "directions", "many-columns")
 
 
 @pytest.mark.parametrize("name", [*LONG, *(pytest.param(name, marks=pytest.mark.thorough) for name in LONGER)])
@@ -216,7 +232,7 @@ def test_bad_input(told):
     with pytest.raises(TypeError, match=r"fit: found Mixture; call report\(fit, model, data\)"):
         report(model, fitted, y)
     with pytest.raises(TypeError, match="batch of fits"):
-        report(jax.tree.map(lambda leaf: jax.numpy.stack([leaf]), fitted), model, y)
+        report(jax.tree.map(lambda leaf: jnp.stack([leaf]), fitted), model, y)
     with pytest.raises(TypeError, match="model: found DataFrame"):
         report(fitted, y, model)
     with pytest.raises(TypeError, match="selection: found list"):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import jaxem
-from jaxem import Gaussian, Single
+from jaxem import Gaussian, NormalInverseWishart, Single
 
 TRUTH = {"mean": 1.0, "log variance": 0.0, "slope": 0.7}
 
@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--method", default="posterior")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    model = Single(Gaussian())
+    # what data augmentation draws from has to be proper; this prior is worth next to nothing
+    vague = NormalInverseWishart(mean=np.zeros(2), shrinkage=1e-3, dof=2.0, scale=1e-3 * np.eye(2))
+    model = Single(Gaussian(), prior=vague if options.method == "data_augmentation" else None)
     hits: dict[str, list[np.ndarray]] = {}
     widths: dict[str, list[np.ndarray]] = {}
     told, began = [], time.perf_counter()

@@ -190,7 +190,8 @@ def models_of_all_kinds():
         "factors": (jaxem.FactorAnalysis(1), rng.normal(size=(80, 1)) @ np.ones((1, 4)) + rng.normal(size=(80, 4))),
         "level": (jaxem.local_level(), 50 + np.cumsum(rng.normal(size=60))),
         "own": (
-            jaxem.Latent(log_joint, {"zero": Unit(), "rate": Positive()}, n_states=2), np.repeat([0, 1, 2, 3, 4], [30, 9, 20, 12, 7])
+            jaxem.Latent(log_joint, {"zero": Unit(), "rate": Positive()}, n_states=2),
+            np.repeat([0, 1, 2, 3, 4], [30, 9, 20, 12, 7]),
         ),
         "selected": (
             jaxem.HeckmanSelection(),

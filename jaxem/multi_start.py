@@ -120,7 +120,8 @@ def hierarchical(sample: int = 2000, criterion: str | Sequence[str] = ("VVV", "E
         TypeError, ValueError: at the call, what is no number of rows or no such criterion. In `fit`: a start given by params=, or
             a model that does not start from clusters of rows.
     """
-    chosen = (criterion,) if isinstance(criterion, str) or not hasattr(criterion, "__iter__") else tuple(criterion)
+    several = not isinstance(criterion, str) and hasattr(criterion, "__iter__")
+    chosen: tuple[Any, ...] = tuple(criterion) if several else (criterion,)
     if not chosen or any(one not in CRITERIA for one in chosen):
         raise ValueError(f"criterion: found {criterion!r}; use one of {', '.join(CRITERIA)}, or several.")
     return Search(partial(agglomerate.explore, check_count(sample, "sample"), chosen), agglomerate.check)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, GREY, LABEL_INCHES, SHOWN, axes_or_new, legend_below
+from jaxem.canvas import COLOURS, GREY, LABEL_INCHES, SHOWN, axes_or_new, legend_below, short
 from jaxem.inference.influence import Influence
 from jaxem.plots.profiles import name_across
 
@@ -46,7 +46,7 @@ def plot_influence(found: Influence, ax: Axes | None = None, *, count: int = NAM
     ax.set(xlim=(-edge, len(distance) - 1 + edge), ylim=(0, 1.35 * top if len(named) and len(distance) > GROUPS else 1.08 * top))
     deep = 0.0
     if len(distance) <= GROUPS:
-        deep = name_across(ax, [_cut(str(label)) for label in found.labels])
+        deep = name_across(ax, short([str(label) for label in found.labels]))
     else:
         _name(ax, named, distance, [str(label) for label in found.labels[named]])
         ax.locator_params(axis="x", integer=True)
@@ -60,7 +60,7 @@ def _name(ax: Axes, rows: np.ndarray, distance: np.ndarray, labels: list[str]) -
     """Each label above its row, moved up where it would cover one that stands already, with a line down to its row."""
     (left, right), (_, top) = ax.get_xlim(), ax.get_ylim()
     taken: list[tuple[float, float, float]] = []  # centre, height, half width, in parts of the picture
-    for row, label in zip(rows, map(_cut, labels), strict=True):
+    for row, label in zip(rows, short(labels), strict=True):
         half = 0.5 * LETTER * len(label) + 0.01
         x = min(max((row - left) / (right - left), half), 1 - half)
         start = distance[row] / top + 0.02
@@ -74,7 +74,3 @@ def _name(ax: Axes, rows: np.ndarray, distance: np.ndarray, labels: list[str]) -
     highest = max((height for _, height, _ in taken), default=0.0) + LINE
     if highest > 1:
         ax.set_ylim(0, top * highest * 1.02)
-
-
-def _cut(label: str) -> str:
-    return (label if len(label) <= 18 else f"{label[:17]}…").replace("$", r"\$")

@@ -79,7 +79,7 @@ def plot_overimputed(found: Overimputation, ax: Axes | None = None, *, column: A
         ax.scatter(x[each], found.mean[each], s=10, color=colour, marker="o" if state else "^", label=label, zorder=3)
     ends = np.array([x[own].min(), x[own].max()])
     ax.plot(ends, ends, color="black", lw=1)
-    name = short([found.columns[j]])[0]
+    name = short(found.columns)[j]
     share = float(inside[own].mean())
     ax.set(xlabel=f"{name}, observed", ylabel=f"{name}, imputed: mean and {found.level:.0%} interval")
     ax.set_title(f"Overimputed: {share:.1%} of {own.size} cells inside {found.level:.0%} intervals")

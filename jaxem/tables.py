@@ -306,6 +306,8 @@ def staged() -> Iterator[Any]:
 
 def check_target(path: Path) -> None:
     """Raises TableError where no file can be written at `path`."""
+    if path.suffix.lower() == ".gz":
+        raise TableError(f"{path}: no file is compressed in writing; leave out .gz")
     folder = path.resolve().parent
     if not folder.is_dir():
         raise TableError(f"{path}: there is no folder {folder}")

@@ -236,6 +236,7 @@ CASES = {
     "tolerance": [["fit", "{data}", "--components", "2", "--tolerance", "-1"], "--tolerance"],
     "negative_weights": [["fit", "{data}", "--components", "2", "--columns", "height", "--weights", "width"], "negative"],
     "no_folder": [[*fit_options("{data}"), "--output", "nowhere/fit.json"], "no folder"],
+    "gzip": [[*fit_options("{data}"), "--impute", "x.csv.gz"], "x.csv.gz: no file is compressed in writing; leave out .gz"],
     "picture": [[*fit_options("{data}"), "--plot", "fit.bmp"], "unknown kind of picture"],
     "over_the_data": [[*fit_options("{data}"), "--impute", "{data}"], "not that of the data"],
     "output_is_a_folder": [[*fit_options("{data}"), "--output", "{folder}"], "not a file"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxem.catalogue import CommandError
+from jaxem.catalogue import MODELS, CommandError, options_of
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, one_of, whole
 from jaxem.commands.output import check_targets, ended_by_interrupt, need, writing
@@ -88,7 +88,9 @@ def run(options: argparse.Namespace) -> int:
                 weights=case.weights, progress=show,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
-            raise CommandError(f"--method {options.method}: {error}") from error
+            lacking = str(error).startswith("prior: ") and options.prior is None and "prior" in options_of(MODELS[options.model])
+            remedy = " (on the command line: --prior weak)" if lacking else ""
+            raise CommandError(f"--method {options.method}: {error}{remedy}") from error
     with writing() as stage:
         _stacked(options, case, view, [check_raw(each, case.model) for each in found]).write(
             stage(options.output), {}, is_parquet(options.output)

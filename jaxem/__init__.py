@@ -9,7 +9,7 @@ from jaxem import selection as _selection
 from jaxem.algorithms import *  # noqa: F403  every algorithm, as its own line in jaxem/algorithms/__init__.py says
 from jaxem.align import align
 from jaxem.check_model import check_model
-from jaxem.compare import Comparison, compare
+from jaxem.compare import CompareProgress, Comparison, compare
 from jaxem.data import prepare
 from jaxem.draws import Draws
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
@@ -43,8 +43,8 @@ from jaxem.weak_prior import weak_prior
 __version__ = "0.1.0"
 
 __all__ = [
-    "BetaPrior", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior", "Interval",
-    "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Report",
+    "BetaPrior", "CompareProgress", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior",
+    "Interval", "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Report",
     "Rotation", "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare",
     "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "hierarchical", "impute_categories", "load",
     "log_posterior", "nuts", "oblimin", "prepare", "promax", "quantile_residuals", "quartimax", "report", "rotate", "save",

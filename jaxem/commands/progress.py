@@ -32,12 +32,13 @@ class Pace(NamedTuple):
         return self if done == self.done else self._replace(done=done, last=now)
 
     def left(self, now: float) -> float | None:
-        """Seconds left at the mean pace so far; None before the first is done, and after the last."""
+        """Seconds left at the mean pace so far; None before the first is done, and where the last one takes longer than that."""
         seen = self.done - self.before
         if seen < 1 or self.done >= self.of:
             return None
         each = (self.last - self.begun) / seen
-        return each * (self.of - self.done - 1) + max(each - (now - self.last), 0.0)
+        rest = each * (self.of - self.done - 1) + max(each - (now - self.last), 0.0)
+        return rest if rest > 0 else None
 
 
 @final

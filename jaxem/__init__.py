@@ -44,7 +44,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BetaPrior", "CompareProgress", "Comparison", "DirichletPrior", "Draws", "Expectation", "Family", "Fit", "GammaPrior",
-    "Interval", "MixturePrior", "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Report",
+    "Interval", "MixturePrior",
+    "Model", "NormalInverseGamma", "NormalInverseWishart", "NormalPrior", "Progress", "Regression", "Report",
     "Rotation", "Search", "Sequences", "Status", "Stop", "WeightedRows", "align", "check_model", "class_profiles", "compare",
     "entropy_r2", "fit", "fit_batch", "from_covariance", "goodness_of_fit", "hierarchical", "impute_categories", "load",
     "log_posterior", "nuts", "oblimin", "prepare", "promax", "quantile_residuals", "quartimax", "report", "rotate", "save",

@@ -132,12 +132,12 @@ CASES = {
 }  # fmt: skip
 
 
-OWN = ("student", "negative-binomial", "truncated", "poisson-regression")
+OWN = ("weibull", "student", "negative-binomial", "truncated", "poisson-regression")
 
 
 def cases():
-    """The short run has one normal family and one of survival times, the long run those whose kernels are their own."""
-    marks = {"gaussian": [], "weibull": []} | {name: [pytest.mark.slow] for name in OWN}
+    """The short run has the normal family, the long run those whose kernels are their own."""
+    marks = {"gaussian": []} | {name: [pytest.mark.slow] for name in OWN}
     return [pytest.param(name, marks=marks.get(name, [pytest.mark.thorough])) for name in CASES]
 
 
@@ -175,6 +175,7 @@ def test_categories_are_in_the_order_of_their_codes():
             assert stats.norm.ppf(ends[j, int(code)]) < z[i, j] < stats.norm.ppf(ends[j, int(code) + 1])
 
 
+@pytest.mark.slow
 def test_groups_are_each_their_own():
     data = {"size": Y, "visits": COUNTS[:, :1]}
     params = {"size": GaussianParams(MEAN, matrices(SCALE)), "visits": PoissonParams(SCALE[:, :1])}
@@ -195,6 +196,7 @@ def test_gate_weighs_the_states():
     np.testing.assert_allclose(z, stats.norm.ppf((1 - second) * below[:, 0] + second * below[:, 1]), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", some(["weibull", "loglogistic"], ["weibull"], pytest.mark.thorough))
 def test_censored_cells_lie_between_their_ends(distribution):
     """Between F(lower) and F(upper) of what exceeds `entry`; exact where exact; NaN where only entry is known."""
@@ -257,6 +259,7 @@ def test_families_without_a_cumulative_distribution_are_simulated():
     np.testing.assert_allclose(p[:, 0], expected, atol=4 * 0.5 / np.sqrt(2000))
 
 
+@pytest.mark.slow
 def test_tails_far_out():
     t = np.array([-1e8, -40.0, -3.0, 0.0, 1e-6, 8.0, 100.0])
     dof = np.array([[0.3], [3.0], [99.0], [101.0], [1e4]])

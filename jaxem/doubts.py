@@ -29,7 +29,7 @@ class Doubts(NamedTuple):
 
 def doubts(evidence: Evidence) -> Doubts:
     """Doubts about a fit, the gravest first, and a verdict."""
-    grave = [*_ended(evidence), *_maximum(evidence)]
+    grave = [*_ended(evidence), *_maximum(evidence), *_constant(evidence)]
     doubtful = [*_found(evidence), *_chosen(evidence), *_data(evidence), *_states(evidence), *_errors(evidence), *_misfit(evidence)]
     always = ["Intervals, criteria and probabilities take the model as true. What was not tried cannot be told from them."]
     if not evidence.sound:
@@ -96,7 +96,7 @@ def _data(evidence: Evidence) -> list[str]:
     """Too few of them, and holes."""
     out, measured = [], evidence.measured
     if measured.n_parameters and measured.n < FEW * measured.n_parameters:
-        rows = f"{measured.n:g} {measured.unit}s for {measured.n_parameters} free parameters"
+        rows = f"{measured.n:.10g} {measured.unit}s for {measured.n_parameters} free parameters"
         out.append(f"There are only {rows}: standard errors by curvature and BIC need more. Bootstrap intervals are safer.")
     if evidence.view.missing.any():
         text = "Missing cells are taken as missing at random: given what is seen of a row, that a cell is missing must not depend"
@@ -105,6 +105,19 @@ def _data(evidence: Evidence) -> list[str]:
             text += f" They are not missing completely at random (Little's test: p = {evidence.little.p:.2g}), so it does matter."
         out.append(text)
     return out
+
+
+def _constant(evidence: Evidence) -> list[str]:
+    """Columns that say nothing, and let a covariance collapse."""
+    view = evidence.view
+    named = view.labels or (None,) * view.d
+    seen = [column[np.isfinite(column)] for column in view.y.T]
+    flat = [labels is None and own.size > 0 and np.ptp(own) == 0 for own, labels in zip(seen, named, strict=True)]
+    same = [name for name, only in zip(view.columns, flat, strict=True) if only]
+    if not same:
+        return []
+    verb = "holds" if len(same) == 1 else "hold"
+    return [f"{', '.join(same)} {verb} one value only, whose variance is 0: leave {'it' if len(same) == 1 else 'them'} out."]
 
 
 def _states(evidence: Evidence) -> list[str]:

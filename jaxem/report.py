@@ -130,7 +130,7 @@ def _data(evidence: Evidence) -> Iterator[str]:
         yield page.paragraph(f"Known only to lie in an interval: {describe_censored(view)}.")
     weights = evidence.weights
     if len(weights) and (weights != weights[0]).any():
-        yield page.paragraph(f"Rows have weights from {weights.min():g} to {weights.max():g}, {weights.sum():g} in all.")
+        yield page.paragraph(f"Rows have weights from {weights.min():g} to {weights.max():g}, {weights.sum():.10g} in all.")
     lines = list(_columns(view))
     header = ["column", "seen", "missing", "mean or commonest", "sd", "least", "largest"]
     yield page.table(header, lines[:LINES])
@@ -179,7 +179,7 @@ def _models(evidence: Evidence) -> Iterator[str]:
         )
         return
     chosen = "Lower is better" if found.criterion != "cv_log_likelihood" else "Higher is better"
-    counted = f"n = {found.n:g} {found.unit}{'s' * (found.n != 1)}"
+    counted = f"n = {found.n:.10g} {found.unit}{'s' * (found.n != 1)}"
     yield page.paragraph(f"{len(found.table)} models were fitted and ranked by {found.criterion} ({counted}). {chosen}.")
     if found.best_index is not None:
         best = found.table[found.best_index]
@@ -309,7 +309,7 @@ def _memberships(posterior: np.ndarray, weights: np.ndarray) -> tuple[list[str],
     for k, size in enumerate(weights @ posterior):
         own = likeliest == k
         sure = f"{np.average(posterior[own, k], weights=weights[own]):.3f}" if weights[own].sum() > 0 else NOTHING
-        lines.append([str(k), f"{size:.1f}", f"{weights[own].sum():g}", sure])
+        lines.append([str(k), f"{size:.1f}", f"{weights[own].sum():.10g}", sure])
     return ["component", "expected rows", "likeliest for", "mean probability there"], lines, "Who belongs where, and how surely."
 
 

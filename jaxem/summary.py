@@ -64,7 +64,7 @@ def summarize(
 
 def _counted(measured: Criteria) -> str:
     """n, with what it counts where these are no rows."""
-    return f"{measured.n:g}" + (f" {measured.unit}{'s' * (measured.n != 1)}" if measured.unit != "row" else "")
+    return f"{measured.n:.10g}" + (f" {measured.unit}{'s' * (measured.n != 1)}" if measured.unit != "row" else "")
 
 
 def describe(model: Any) -> str:

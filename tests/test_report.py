@@ -151,6 +151,8 @@ def test_what_is_distrusted(told):
     why = doubts(gather(collapsed, model, y, view))
     assert why.verdict.startswith("This fit failed")
     assert "Collapsed: component 0" in why.first[0]
+    level = y.assign(**{NAMES[0]: 3.0})
+    assert "age holds one value only" in " ".join(doubts(gather(collapsed, model, level, view_of(level))).told)
 
 
 def test_misfit_is_told():

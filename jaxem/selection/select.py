@@ -202,7 +202,7 @@ def _check_alike(names: list[str], models: tuple[Any, ...], prepared: list[Rows]
         family = getattr(model, "family", None)
         counts = ("probabilities of counts or categories", "densities of real numbers")[not getattr(family, "discrete", False)]
         n, unit = units_of(rows, np.asarray(rows.weights, np.float64))
-        return None if family is None else counts, f"{n:g} {unit}s" if unit != "step" else f"{n:g} rows", f"{rows.d} columns"
+        return None if family is None else counts, f"{n:.10g} {unit}s" if unit != "step" else f"{n:.10g} rows", f"{rows.d} columns"
 
     first = kind(models[0], prepared[0])
     for name, model, rows in zip(names, models, prepared, strict=True):

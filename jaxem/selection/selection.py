@@ -112,7 +112,7 @@ class Selection:
         better = "Lower is better for every criterion"
         if "cv_log_likelihood" in shown:
             better += f", but higher for {self.folds}-fold, the log-likelihood of what was held out"
-        counts = f"n = {self.n:g} {self.unit}{'s' * (self.n != 1)}"
+        counts = f"n = {self.n:.10g} {self.unit}{'s' * (self.n != 1)}"
         chosen = "no model has a finite criterion" if self.best_index is None else "* is chosen"
         note = f"{better}. By {self.criterion} {chosen}; {counts}."
         return "\n".join([text_table(header, lines), "", note, *self._remarks()])

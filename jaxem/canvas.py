@@ -37,6 +37,12 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return new_figure((5.5, 4.5)).add_subplot() if ax is None else ax
 
 
+def check_drawable(model: Any, needed: str, what: str) -> None:
+    """Raises TypeError for a model without the attribute that a picture of `what` reads."""
+    if not hasattr(model, needed):
+        raise TypeError(f"model: {type(model).__name__} has no {what} to draw.")
+
+
 def legend_below(ax: Axes, down: float = LABEL_INCHES) -> Axes:
     """A legend `down` inches below the axes: under tick labels and axis label, where it covers nothing."""
     from matplotlib.transforms import ScaledTranslation

@@ -438,3 +438,13 @@ def test_bernoulli_profile_is_its_probability():
     params = model.init(0, y)
     ax = plot.plot_profiles(model, params, y)
     np.testing.assert_allclose([line.get_ydata() for line in ax.lines], params.components.probability)
+
+
+PAST = [plot.plot_series, plot.plot_smoothed, plot.plot_transitions, plot.plot_regimes, plot.plot_state_space]
+
+
+@pytest.mark.parametrize("draw", PAST)
+def test_models_without_a_past_have_no_pictures_of_it(draw):
+    model = Mixture(Bernoulli(), 2)
+    with pytest.raises(TypeError, match="model: Mixture has no"):
+        draw(model, None, np.zeros((4, 1)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import GREY, axes_or_new, colours, legend_below, short
+from jaxem.canvas import GREY, axes_or_new, check_drawable, colours, legend_below, short
 from jaxem.sequences import read_sequences
 from jaxem.view import view_of
 
@@ -46,8 +46,9 @@ def plot_regimes(
         paths: "smooth", periods by the most probable regime of each step; or "viterbi", those of the likeliest path.
 
     Raises:
-        ValueError: another `paths`; times that are not as many as steps.
+        TypeError: a model without a likeliest path. ValueError: another `paths`; times that are not as many as steps.
     """
+    check_drawable(model, "viterbi", "likeliest path")
     if paths not in ("smooth", "viterbi"):
         raise ValueError(f"paths: found {paths!r}; give 'smooth' or 'viterbi'.")
     ax = axes_or_new(ax)

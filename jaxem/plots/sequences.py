@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import GREY, axes_or_new, colours, legend_below, name_ticks, short
+from jaxem.canvas import GREY, axes_or_new, check_drawable, colours, legend_below, name_ticks, short
 from jaxem.data import Rows
 from jaxem.sequences import Sequences, read_sequences
 from jaxem.states import average_transition
@@ -39,8 +39,9 @@ def plot_series(
     Lines are the states' means where the family says them. Times are the index of a data frame, else steps 0, 1, ...
 
     Raises:
-        ValueError: no such column or sequence.
+        TypeError: a model without a likeliest path. ValueError: no such column or sequence.
     """
+    check_drawable(model, "viterbi", "likeliest path")
     ax, view = axes_or_new(ax), view_of(data, names, model=model)
     own, when, told = _stretch(data, sequence)
     if not 0 <= column < view.d:
@@ -74,7 +75,12 @@ def plot_series(
 
 
 def plot_smoothed(model: Any, params: Any, data: Any, ax: Axes | None = None, *, sequence: int = 0) -> Axes:
-    """Smoothed probabilities of the states of one sequence, stacked over time."""
+    """Smoothed probabilities of the states of one sequence, stacked over time.
+
+    Raises:
+        TypeError: a model without states that follow one another.
+    """
+    check_drawable(model, "viterbi", "sequence of states")
     ax = axes_or_new(ax)
     own, when, told = _stretch(data, sequence)
     state = np.asarray(model.smooth(params, data))[own]
@@ -91,7 +97,11 @@ def plot_transitions(model: Any, params: Any, data: Any, ax: Axes | None = None)
 
     The number at a state is the probability of staying, that at an arrow of moving. Moves below 0.005 are left out. More than
     eight states are drawn as a map.
+
+    Raises:
+        TypeError: a model without states that follow one another.
     """
+    check_drawable(model, "viterbi", "transitions")
     if model.n_states > MANY:
         return _draw_matrix(axes_or_new(ax), average_transition(model, params, data))
     from matplotlib.patches import Circle, FancyArrowPatch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxem.canvas import COLOURS, axes_or_new, legend_below
+from jaxem.canvas import COLOURS, axes_or_new, check_drawable, legend_below
 from jaxem.models.state_space_data import Inputs, arranged
 from jaxem.sequences import read_sequences
 
@@ -42,8 +42,9 @@ def plot_state_space(
         name: of the output.
 
     Raises:
-        ValueError: no such output or series, or another number of times than steps.
+        TypeError: another model than `StateSpace`. ValueError: no such output or series, or another number of times than steps.
     """
+    check_drawable(model, "n_latent", "states that are vectors")
     ax = axes_or_new(ax)
     whole, lengths = read_sequences(arranged(data))
     y = np.asarray(whole.y if isinstance(whole, Inputs) else whole, np.float64).reshape(int(lengths.sum()), -1)

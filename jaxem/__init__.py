@@ -13,12 +13,13 @@ from jaxem.compare import CompareProgress, Comparison, compare
 from jaxem.data import prepare
 from jaxem.draws import Draws
 from jaxem.families import *  # noqa: F403  every family and its params, as its own line in jaxem/families/__init__.py says
+from jaxem.family import Family
 from jaxem.fit import Progress, fit, fit_batch
 from jaxem.inference import *  # noqa: F403  and what a fit is worth
 from jaxem.inputs import Interval, Regression, WeightedRows, from_covariance, tobit
 from jaxem.latent_class import class_profiles, entropy_r2, goodness_of_fit, impute_categories
 from jaxem.missing import *  # noqa: F403  and what to do about missing cells
-from jaxem.model import Expectation, Family, Model
+from jaxem.model import Expectation, Model
 from jaxem.models import *  # noqa: F403  and every model, likewise
 from jaxem.multi_start import Search, hierarchical, split_and_merge, successive_halving
 from jaxem.nuts import log_posterior, nuts

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.algorithms.algorithm import Algorithm
-from jaxem.data import Rows
 from jaxem.kernels.agglomeration import cut, merge_order
 from jaxem.lanes import begin, drive
 from jaxem.model import Model
 from jaxem.result import Stop
+from jaxem.rows import Rows
 from jaxem.run import Run
 
 NEIGHBOURS = 10  # rows whose mean stands in for a missing cell

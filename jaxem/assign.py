@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.kernels.chain import choose
 from jaxem.reduce import weighted_sum
+from jaxem.rows import Rows
 from jaxem.steps import lane_weights
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from jaxem.algorithms import Algorithm
 from jaxem.checks import as_key, check_count, check_informative
 from jaxem.coordinates import check_params
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.fit import fit
 from jaxem.parameters import text_table
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 from jaxem.run import explain_history
 
 WITHIN = 1e-4  # of log-likelihood, that a run may lie below the best of all to count as there

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import coordinates, reduce
-from jaxem.data import Rows
 from jaxem.kernels import chain, moving_chain, structured_chain
 from jaxem.kernels.chain import Chain
 from jaxem.kernels.moving_chain import MovingChain
 from jaxem.kernels.structured_chain import safe_log
+from jaxem.rows import Rows
 from jaxem.steps import lane_weights
 
 LOGARITHMS = ("emission", "density", "log_transition")  # fields of chains that are logarithms; the others are probabilities

@@ -13,7 +13,7 @@ import numpy as np
 from jaxem.algorithms import Algorithm, algorithm_for
 from jaxem.checks import as_key, check_count, check_informative, is_traced
 from jaxem.coordinates import cast, check_params, check_structure
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.implicit import WHEN, differentiable, still
 from jaxem.lanes import (
     SEGMENT,
@@ -31,6 +31,7 @@ from jaxem.lanes import (
 )
 from jaxem.multi_start import Search, check_search
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 
 BRIEF = 4  # steps between two looks at lanes that begin next to their ends
 

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.inference.labels import runs_away
 from jaxem.information import oakes
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul, transpose
 from jaxem.result import Fit, Status
+from jaxem.rows import Rows
 
 WHEN = ("converged", "always")
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from jaxem import reduce
 from jaxem.checks import check_matrix
-from jaxem.data import Rows
 from jaxem.inputs import Interval, Regression
 from jaxem.kernels.linalg import outer
+from jaxem.rows import Rows
 
 
 def completed_rows(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.ascent import look
-from jaxem.data import Rows
+from jaxem.rows import Rows
 from jaxem.steps import sequence_weights
 
 TOGETHER = 8  # directions along which a pass over the data is differentiated at once

@@ -14,8 +14,8 @@ import numpy as np
 from jaxem import initialize
 from jaxem import run as machine
 from jaxem.algorithms.algorithm import Algorithm
-from jaxem.data import Rows
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 from jaxem.run import Run
 
 SOUND = (Status.RUNNING, Status.CONVERGED, Status.MAX_STEPS)

@@ -8,10 +8,11 @@ import numpy as np
 from jax.scipy.special import gammaincc
 
 from jaxem.checks import is_traced
-from jaxem.data import Rows, as_rows
+from jaxem.data import as_rows
 from jaxem.families import Bernoulli, Categorical
 from jaxem.models import Mixture
 from jaxem.parameters import number, text_table
+from jaxem.rows import Rows
 from jaxem.selection.entropy import entropy_r2
 
 SPARSE = 5  # expected rows a cell of the table, below which G2 and X2 are far from chi-squared

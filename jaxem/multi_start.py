@@ -21,10 +21,10 @@ import numpy as np
 from jaxem import agglomerate, split_merge
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.checks import check_count
-from jaxem.data import Rows
 from jaxem.kernels.agglomeration import CRITERIA
 from jaxem.lanes import SOUND, advance, begin, draw_starts, drive, put, take, widest_for, worth
 from jaxem.result import Stop
+from jaxem.rows import Rows
 from jaxem.run import Run
 
 

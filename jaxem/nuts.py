@@ -16,9 +16,10 @@ import numpy as np
 from jaxem import initialize
 from jaxem.checks import as_key, check_count
 from jaxem.coordinates import cast, check_params, log_volume
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.draws import Draws, draws_of
 from jaxem.fit import fit
+from jaxem.rows import Rows
 
 
 def log_posterior(model: Any, data: Any, like: Any, *, weights: Any = None, flat: bool = False) -> Callable[[jax.Array], jax.Array]:

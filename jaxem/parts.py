@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.data import Rows, Section, with_weights
+from jaxem.rows import Rows, Section, with_weights
 from jaxem.sequence_parts import cuts_lanes, lanes_of
 
 PER_CHUNK = 64  # work of a chunk that does not depend on its width, in rows

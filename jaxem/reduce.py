@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxem.data import Rows, Section
+from jaxem.rows import Rows, Section
 
 Respond = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows, Section
 from jaxem.inputs import Regression
+from jaxem.rows import Rows, Section
 
 STAND_IN = 1.0  # where a cell is missing while values are read: a value that every family allows; it is not kept
 

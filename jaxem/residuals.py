@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxem import coordinates
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows
 from jaxem.inputs import Regression
 from jaxem.kernels.quantiles import Tails, averaged, between, entered, residuals, safe_log
 from jaxem.leaves import states_of
+from jaxem.rows import Rows
 from jaxem.sequences import read_sequences
 from jaxem.view import view_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
+from jaxem.rows import Rows
 
 ROUNDING = 32  # see `rounding`
 RESOLUTION = 4  # see `resolution`

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.algorithms.algorithm import Algorithm
-from jaxem.data import Rows
 from jaxem.result import Status, Stop
 from jaxem.rounding import aitken_gap, resolution, rounding
+from jaxem.rows import Rows
 
 HISTORY = 256  # entries kept; a longer run drops every second one and doubles the stride
 TRUSTED = 0.1  # rounding of a row's log-density beyond which small changes of the objective mean nothing

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows, Section
+from jaxem.rows import Rows, Section
 from jaxem.sequences import Blocks, Lanes
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_weights, is_traced
-from jaxem.data import Rows, cut_batch, cut_rows, ordered
+from jaxem.data import cut_batch, cut_rows, ordered
+from jaxem.rows import Rows
 from jaxem.sequences import Lanes, block_order, lay_lanes, read_sequences
 
 

@@ -18,11 +18,11 @@ from jax.tree_util import Partial
 from jaxem import initialize, reduce
 from jaxem.algorithms.algorithm import Algorithm
 from jaxem.coordinates import settle
-from jaxem.data import Rows
 from jaxem.lanes import advance, begin, draw_starts, drive, join, lane_width, over_lanes, put, take, widest_for, worth
 from jaxem.models.mixture import Mixture, MixtureParams, softmax
 from jaxem.restrict import Restrictions
 from jaxem.result import Status, Stop
+from jaxem.rows import Rows
 from jaxem.run import Run
 from jaxem.shape_domains import Together
 

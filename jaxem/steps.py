@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import reduce
-from jaxem.data import Rows
+from jaxem.rows import Rows
 from jaxem.sequences import out_of_blocks, states_in_blocks
 
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import reduce
-from jaxem.data import Rows, Section
 from jaxem.kernels import chain
 from jaxem.kernels.chain import Ahead, Behind, Chain
+from jaxem.rows import Rows, Section
 from jaxem.sequences import Blocks
 from jaxem.steps import sequence_weights
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.algorithms.cycle import select
-from jaxem.data import Rows
+from jaxem.rows import Rows
 
 
 def check_mixable(model: Any, name: str) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxem.checks import check_cells
 from jaxem.conjugate import Betas
-from jaxem.data import Rows
 from jaxem.domains import Unit
 from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.quantiles import Tails, safe_log, two_valued_tails
 from jaxem.priors import BetaPrior
+from jaxem.rows import Rows
 
 
 class BernoulliParams(NamedTuple):

@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxem.checks import check_categories, is_traced
 from jaxem.conjugate import Dirichlets
-from jaxem.data import Rows, Table
 from jaxem.domains import Simplex
 from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import Cells, ExponentialFamily, Totals
 from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.quantiles import Tails, category_tails
 from jaxem.priors import DirichletPrior, dot_log
+from jaxem.rows import Rows, Table
 
 
 class CategoricalParams(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.kernels.linalg import HIGHEST, cholesky, matmul, transpose
 from jaxem.kernels.moments import Moments
+from jaxem.rows import Rows
 
 
 class NumberedCells(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.domains import Real
+from jaxem.rows import Rows
 
 
 class ExpectedParams(NamedTuple):

@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxem.checks import check_cells
 from jaxem.conjugate import Gammas
-from jaxem.data import Rows
 from jaxem.domains import Positive
 from jaxem.families.expected_family import shifted
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.quantiles import Tails, exponential_tails
 from jaxem.priors import GammaPrior
+from jaxem.rows import Rows
 
 
 class ExponentialParams(NamedTuple):

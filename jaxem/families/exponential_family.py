@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, is_traced
-from jaxem.data import Rows, Table
+from jaxem.family import Family
 from jaxem.kernels import exponential
-from jaxem.model import Family
+from jaxem.rows import Rows, Table
 
 
 class Totals(NamedTuple):

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_count
-from jaxem.data import Rows, Table
 from jaxem.domains import Loadings, Positive, Real
 from jaxem.families.gaussian import Gaussian, GaussianParams
+from jaxem.family import Family, Remark
 from jaxem.kernels import factor
 from jaxem.kernels.conditional import complete_draw
 from jaxem.kernels.linalg import apply, cholesky, invert_lower, lower_form, transpose
 from jaxem.kernels.moments import Moments, centre
 from jaxem.kernels.quantiles import Tails
-from jaxem.model import Family, Remark
+from jaxem.rows import Rows, Table
 
 
 class FactorGaussianParams(NamedTuple):

@@ -11,11 +11,11 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from jaxem.checks import check_cells
-from jaxem.data import Rows
 from jaxem.domains import Positive
 from jaxem.families.exponential_family import ExponentialFamily, Totals
 from jaxem.kernels.quantiles import Tails, gamma_tails
 from jaxem.kernels.special import solve_log_minus_digamma
+from jaxem.rows import Rows
 
 
 class GammaParams(NamedTuple):

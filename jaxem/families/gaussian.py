@@ -12,12 +12,13 @@ import numpy as np
 from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.conjugate import NormalInverseWisharts
 from jaxem.coordinates import cast
-from jaxem.data import Rows, Table, moments_of
+from jaxem.data import moments_of
 from jaxem.domains import Real
 from jaxem.families import interval_gaussian
 from jaxem.families.drawn_cells import DrawnCells
 from jaxem.families.expected_family import shifted
 from jaxem.families.gaussian_shapes import WORDS, Decomposition, Kind, decompose, kind_of
+from jaxem.family import NOT_CONJUGATE, Family
 from jaxem.inputs import Interval
 from jaxem.kernels import cellwise, censored, dense
 from jaxem.kernels.conditional import complete_draw
@@ -25,8 +26,8 @@ from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul,
 from jaxem.kernels.moments import Frame, Kernel, Moments, about, centre
 from jaxem.kernels.quantiles import Tails, normal_tails
 from jaxem.layout import WIDE, find_patterns
-from jaxem.model import NOT_CONJUGATE, Family
 from jaxem.priors import NormalInverseWishart
+from jaxem.rows import Rows, Table
 
 COVARIANCES = tuple(WORDS)  # full, tied, diagonal, spherical
 KERNELS = ("auto", "quadratic", "whitened")

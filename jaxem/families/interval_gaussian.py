@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, check_weights, is_traced
-from jaxem.data import Table, moments_of
+from jaxem.data import moments_of
 from jaxem.inputs import Interval
 from jaxem.kernels.censored import Cells
 from jaxem.kernels.rectangle import MOST
 from jaxem.layout import Patterns, find_patterns
+from jaxem.rows import Table
 
 
 def read(data: Interval, weights: Any, missing: bool | None, cellwise: bool) -> Table | tuple[Any, tuple[str, ...] | None]:

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks_regression import Checked
-from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.regression_family import Cells, RegressionFamily, plain_structure
+from jaxem.family import Remark
 from jaxem.kernels.dense import LOG_2PI
 from jaxem.kernels.design import Design, grams
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.kernels.quantiles import Tails, normal_tails
-from jaxem.model import Remark
 from jaxem.newton import damped_step
 from jaxem.priors import NormalInverseGamma
+from jaxem.rows import Rows
 
 
 class LinearRegressionParams(NamedTuple):

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.data import Rows
 from jaxem.families.predictor_family import PredictorFamily
+from jaxem.family import Remark
 from jaxem.kernels import location_scale
 from jaxem.kernels.design import Design
-from jaxem.model import Remark
+from jaxem.rows import Rows
 
 
 class LocationScaleFamily(PredictorFamily):

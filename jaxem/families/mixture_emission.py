@@ -11,13 +11,13 @@ from jax.scipy.special import logsumexp
 
 from jaxem import initialize
 from jaxem.checks import check_count
-from jaxem.data import Rows, Table
 from jaxem.domains import Simplex
 from jaxem.families.gaussian import Gaussian
+from jaxem.family import Family, Remark, check_family
 from jaxem.kernels.linalg import HIGHEST, outer
 from jaxem.kernels.quantiles import Tails
-from jaxem.model import Family, Remark, check_family
 from jaxem.priors import MixturePrior, dot_log
+from jaxem.rows import Rows, Table
 
 
 class MixtureEmissionParams(NamedTuple):

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_cells
-from jaxem.data import Rows
 from jaxem.domains import NonNegative
 from jaxem.families.exponential_family import Cells, ExponentialFamily
 from jaxem.kernels import exponential
@@ -18,6 +17,7 @@ from jaxem.kernels.exponential import log_or_never
 from jaxem.kernels.linalg import matmul
 from jaxem.kernels.quantiles import Tails, negative_binomial_tails
 from jaxem.kernels.special import log1p_remainder, log_factorial, log_rising
+from jaxem.rows import Rows
 
 NEWTON_STEPS = 40  # at most; five or six do
 

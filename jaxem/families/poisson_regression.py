@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxem.checks import check_cells
 from jaxem.checks_regression import Checked
-from jaxem.data import Rows
 from jaxem.domains import Real
 from jaxem.families.predictor_family import PredictorFamily, PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.kernels.quantiles import Tails, poisson_tails
 from jaxem.kernels.special import log_factorial
 from jaxem.priors import NormalPrior
+from jaxem.rows import Rows
 
 
 class PoissonRegressionParams(NamedTuple):

@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.data import Rows
 from jaxem.families.regression_family import Cells, RegressionFamily
+from jaxem.family import Remark
 from jaxem.kernels import predictor
 from jaxem.kernels.design import Design
 from jaxem.kernels.linalg import cholesky, invert_lower, matmul
 from jaxem.kernels.predictor import Bound, Expansion, Raw
-from jaxem.model import Remark
 from jaxem.newton import damped_step
 from jaxem.priors import NormalPrior
+from jaxem.rows import Rows
 
 FAR = 10.0  # contribution of a coefficient to the linear predictor from which it may be on its way to infinity
 VAGUE = 0.2  # times its standard error, below which it is

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import is_traced
-from jaxem.data import Rows, Table
+from jaxem.family import Family, Remark, check_family
 from jaxem.kernels.linalg import transpose
 from jaxem.kernels.quantiles import Tails
 from jaxem.layout import find_patterns, one_pattern
-from jaxem.model import Family, Remark, check_family
+from jaxem.rows import Rows, Table
 
 
 @dataclasses.dataclass(frozen=True)

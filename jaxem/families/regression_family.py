@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxem.checks import check_matrix, check_weights
 from jaxem.checks_regression import Checked, check_regression
-from jaxem.data import Rows, Table
+from jaxem.family import Family
 from jaxem.inputs import Regression
 from jaxem.kernels.design import Design, grams, identity, quadratic, whiten, whiten_traced
 from jaxem.kernels.linalg import HIGHEST, apply, matmul
 from jaxem.layout import WIDE
-from jaxem.model import Family
 from jaxem.newton import damped_step
+from jaxem.rows import Rows, Table
 
 PULL = 1.0  # rows of the pooled regression that each state starts with, beyond one a coefficient
 

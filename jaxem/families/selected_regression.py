@@ -13,11 +13,11 @@ import numpy as np
 from jaxem.checks import check_matrix, check_weights, is_traced
 from jaxem.checks_regression import check_regression
 from jaxem.checks_selection import one_sided, read_selection, what_is
-from jaxem.data import Rows, Table
 from jaxem.domains import Positive, Real, SignedUnit
 from jaxem.families.linear_regression import LinearRegression
 from jaxem.families.regression_family import Cells as PlainCells
 from jaxem.families.regression_family import _concrete, plain_structure
+from jaxem.family import Family, Remark
 from jaxem.inputs import Regression
 from jaxem.kernels import selection
 from jaxem.kernels.design import Design, identity, whiten, whiten_traced
@@ -25,7 +25,7 @@ from jaxem.kernels.linalg import HIGHEST, matmul
 from jaxem.kernels.quantiles import Tails, two_valued_tails
 from jaxem.kernels.tails import log_normal_above
 from jaxem.layout import WIDE
-from jaxem.model import Family, Remark
+from jaxem.rows import Rows, Table
 
 LOG_2PI = math.log(2 * math.pi)
 EDGE = 0.999  # correlations beyond are said to be at the end

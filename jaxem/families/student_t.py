@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
 
-from jaxem.data import Rows, Table
 from jaxem.domains import Known, Positive
 from jaxem.families.gaussian import COVARIANCES, Gaussian, GaussianParams
+from jaxem.family import Family, Remark
 from jaxem.kernels import dense
 from jaxem.kernels.conditional import complete_draw, regress
 from jaxem.kernels.linalg import HIGHEST, apply, cholesky, invert_lower, matmul, outer, transpose
 from jaxem.kernels.moments import Frame, Moments, about, centre
 from jaxem.kernels.quantiles import Tails, student_tails
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma, solve_dof
-from jaxem.model import Family, Remark
 from jaxem.priors import NormalInverseWishart
+from jaxem.rows import Rows, Table
 
 LEAST, MOST = 1e-3, 1e6  # between which dof is looked for; at MOST a row's log-density is the normal one to 1e-6 delta^2
 

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
 
-from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.linear_regression import LeastSquares, RegressionFrame, RegressionMoments
 from jaxem.families.regression_family import Cells, plain_structure
 from jaxem.families.student_t import StudentT
+from jaxem.family import Remark
 from jaxem.kernels.dense import LOG_2PI
 from jaxem.kernels.design import Design
 from jaxem.kernels.quantiles import Tails, student_tails
 from jaxem.kernels.student import log1p_minus, log_gamma_ratio, log_minus_digamma
-from jaxem.model import Remark
 from jaxem.priors import NormalInverseGamma
+from jaxem.rows import Rows
 
 
 class TRegressionParams(NamedTuple):

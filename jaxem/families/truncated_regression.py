@@ -12,15 +12,15 @@ import numpy as np
 
 from jaxem.checks import check_cells
 from jaxem.checks_regression import Checked
-from jaxem.data import Rows
 from jaxem.domains import Positive, Real
 from jaxem.families.linear_regression import LinearRegressionParams
 from jaxem.families.location_scale_family import LocationScaleFamily
 from jaxem.families.predictor_family import PredictorFrame
 from jaxem.families.regression_family import Cells, plain_structure
+from jaxem.family import Remark
 from jaxem.kernels.quantiles import Tails
 from jaxem.kernels.tails import NORMAL
-from jaxem.model import Remark
+from jaxem.rows import Rows
 
 OUTSIDE = 4.0  # standard deviations that all means are beyond a limit, from which a truncated normal is an exponential
 HALVINGS = 70  # of a bracket, after which a draw has all its digits

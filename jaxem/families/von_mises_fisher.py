@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, is_traced
-from jaxem.data import Rows, Table
 from jaxem.domains import NonNegative, Sphere
+from jaxem.family import Family
 from jaxem.kernels import exponential
 from jaxem.kernels.bessel import bessel_ratio, log_0f1, ratio_over
 from jaxem.kernels.linalg import matmul, outer
-from jaxem.model import Family
+from jaxem.rows import Rows, Table
 
 NORM = 1e-5  # how far the norm of a row may be from 1
 NEWTON_STEPS = 6

@@ -15,8 +15,9 @@ from jaxem import information
 from jaxem.ascent import look
 from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.inference.labels import cells_of, name_direction, names_on_edge, runs_away
+from jaxem.rows import Rows
 
 DENSE = 150  # coordinates up to which the information is formed
 MOST = 120  # products with it beyond that

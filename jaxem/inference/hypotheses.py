@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from jaxem import information
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.inference.chi_square import chi_square_tail
 from jaxem.inference.inference import Inference
 from jaxem.inference.point import STILL, Point, look_at
 from jaxem.inference.polish import check_fit
 from jaxem.inference.profile import find_cell
 from jaxem.result import Fit
+from jaxem.rows import Rows
 
 NOT_REGULAR = (
     "the models have different numbers of states or components: under the null the larger one has states that nothing "

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.coordinates import count
-from jaxem.data import Rows
 from jaxem.domains import Domain, Positive, PositiveDefinite, Simplex, Unit
 from jaxem.leaves import leaves_of
+from jaxem.rows import Rows
 from jaxem.view import View, view_of
 
 FAR = 9.0  # log-odds beyond which a probability is next to 0 or 1

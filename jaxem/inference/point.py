@@ -12,8 +12,9 @@ import numpy as np
 from jaxem import information
 from jaxem.checks import is_traced
 from jaxem.coordinates import cast, check_params
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.inference.labels import Cells, cells_of, name_direction, names_on_edge, runs_away
+from jaxem.rows import Rows
 
 FLAT = 64  # times P eps: eigenvalues of information scaled to a unit diagonal that count as none
 STILL = 1e-2  # standard errors that the maximum may lie away, where standard errors are told without a warning

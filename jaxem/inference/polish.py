@@ -11,11 +11,11 @@ import numpy as np
 
 from jaxem import ascent, information
 from jaxem.checks import is_traced
-from jaxem.data import Rows
 from jaxem.inference.labels import runs_away
 from jaxem.inference.point import Point, look_at
 from jaxem.result import Fit, Status
 from jaxem.rounding import rounding
+from jaxem.rows import Rows
 
 STATIONARY = 1e-10  # gradient, each coordinate divided by the root of its information, that counts as none
 STEPS = 30

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import information
-from jaxem.data import Rows
 from jaxem.inference.inference import check_level
 from jaxem.inference.labels import FAR, Cells
 from jaxem.inference.point import Point, look_at
 from jaxem.inference.polish import check_fit, look
 from jaxem.result import Fit
+from jaxem.rows import Rows
 
 STEPS = 40  # Newton steps to one maximum under the constraint
 HALVINGS = 25

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from jaxem.checks import check_categories
-from jaxem.data import Rows
 from jaxem.inference.censoring import record
 from jaxem.inputs import Interval, Regression
 from jaxem.models.state_space_data import Inputs, arranged
+from jaxem.rows import Rows
 from jaxem.sequences import Sequences, read_sequences
 
 TRIES = 200  # rounds in which rows that end before they would be seen are drawn again

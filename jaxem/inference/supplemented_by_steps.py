@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxem import information
 from jaxem.coordinates import cast, check_params
-from jaxem.data import Rows
 from jaxem.inference.point import Point, look_at, tree_of
+from jaxem.rows import Rows
 
 STEPS = 500
 SMALLEST = 1e-7  # a difference of coordinates below it is rounding more than slope

@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """One way to compute with Gaussian rows; see `jaxem.model.Family` for what each function does."""
+    """One way to compute with Gaussian rows; see `jaxem.family.Family` for what each function does."""
 
     bind: Callable  # (mean (K, d), covariance, mask (P, d), origin (d,)) -> bound
     log_prob: Callable  # (bound, cells) -> (c, K, b)

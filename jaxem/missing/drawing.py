@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.data import Rows
 from jaxem.inputs import Regression
+from jaxem.rows import Rows
 from jaxem.view import View
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxem.checks import is_traced
-from jaxem.data import Rows
 from jaxem.inputs import Interval, Regression
+from jaxem.rows import Rows
 from jaxem.sequences import Sequences
 from jaxem.view import View, view_of
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.algorithms import gibbs
-from jaxem.data import Rows
 from jaxem.fit import fit, fit_weighted
 from jaxem.inference.point import look_at
 from jaxem.result import Status
+from jaxem.rows import Rows
 
 METHODS = ("bootstrap", "posterior", "data_augmentation")
 DRAWS, BURN_IN, CHAINS = 250, 500, 4  # of Gibbs sampling, from which imputations are taken far apart

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxem.checks import is_traced
-from jaxem.data import Rows
 from jaxem.parameters import text_table
+from jaxem.rows import Rows
 from jaxem.view import view_of
 
 SHOWN = 20  # patterns that are printed

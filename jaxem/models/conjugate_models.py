@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxem import coordinates
 from jaxem.conjugate import Dirichlets, Held
-from jaxem.model import Family
+from jaxem.family import Family
 from jaxem.restrict import Restrictions
 
 

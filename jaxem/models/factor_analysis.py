@@ -13,13 +13,14 @@ from jax.scipy.special import gammaincc
 
 from jaxem import reduce
 from jaxem.checks import is_traced
-from jaxem.data import Rows, Table, cut_rows, rows_for
+from jaxem.data import cut_rows, rows_for
 from jaxem.families.factor_gaussian import FactorGaussian
 from jaxem.kernels import factor
 from jaxem.kernels.linalg import apply, matmul, transpose
 from jaxem.kernels.moments import centre
 from jaxem.models.single import Single
 from jaxem.rotation import Rotation, check_rotation, rotate
+from jaxem.rows import Rows, Table
 
 
 class FactorScores(NamedTuple):

@@ -14,13 +14,14 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.domains import Derived, Simplex
+from jaxem.family import check_family, check_prior, spoken
 from jaxem.inputs import Regression
 from jaxem.kernels.chain import Chain
 from jaxem.kernels.recursions import Recursions, check_recursion, keeps_checkpoints, recursions_of, runs_parallel
 from jaxem.kernels.stationary import stationary
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.conjugate_models import ConjugateHiddenMarkov
 from jaxem.models.markov_checks import check_initial, check_mask, shares
 from jaxem.models.markov_readings import MarkovReadings, StillReadings
@@ -28,6 +29,7 @@ from jaxem.models.stationary_step import maximize_stationary
 from jaxem.priors import dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import emissions_in_lanes, first_states, fold_in_lanes, lane_weights, sequence_sums, to_rows
 from jaxem.streamed import streamed

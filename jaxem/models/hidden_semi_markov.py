@@ -14,15 +14,17 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.domains import Derived, Simplex
+from jaxem.family import check_family, check_prior, spoken
 from jaxem.kernels import durations, structured_chain
 from jaxem.kernels.duration_chain import DurationChain
 from jaxem.kernels.durations import CategoricalDuration, NegativeBinomialDuration, PoissonDuration
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.markov_checks import check_initial, check_mask, shares
 from jaxem.models.path_readings import PathReadings
 from jaxem.priors import dot_log
+from jaxem.rows import Rows
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import emissions_in_lanes, lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
 

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, Table, as_rows, cut_batch, cut_rows, rows_for
+from jaxem.data import as_rows, cut_batch, cut_rows, rows_for
 from jaxem.factors import row_evidence
 from jaxem.layout import WIDE
 from jaxem.model import Expectation, Model
@@ -24,6 +24,7 @@ from jaxem.models.latent_sums import Bound, LatentStatistics, declared_sums, exp
 from jaxem.models.mixture import softmax
 from jaxem.restrict import Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows, Table
 from jaxem.working import Expansion, from_working, move, newton_step, working, working_size
 
 BLOCK = 1 << 19  # numbers that a block of second derivatives may hold

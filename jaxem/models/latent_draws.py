@@ -29,8 +29,8 @@ import numpy as np
 
 from jaxem.assign import Drawn
 from jaxem.checks import is_traced
-from jaxem.data import Table
 from jaxem.models.latent_inputs import Cells, Slot
+from jaxem.rows import Table
 
 
 def number_rows(table: Table) -> Table:

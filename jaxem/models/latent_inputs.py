@@ -11,11 +11,11 @@ import numpy as np
 
 from jaxem import coordinates
 from jaxem.checks import float_dtype, is_traced
-from jaxem.data import Rows, Table
 from jaxem.domains import Domain
 from jaxem.models.mixture import softmax
 from jaxem.reduce import weighted_sum
 from jaxem.restrict import paths_of
+from jaxem.rows import Rows, Table
 
 CANDIDATES = 16  # random starts of which the one that the pilot rows like best is taken
 

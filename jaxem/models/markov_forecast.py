@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxem import coordinates, reduce
 from jaxem.checks import as_key, check_matrix
-from jaxem.data import Rows, prepare_rows
+from jaxem.data import prepare_rows
 from jaxem.inputs import Regression
 from jaxem.kernels.linalg import HIGHEST, matmul, outer
 from jaxem.kernels.quantiles import PseudoResiduals, averaged, residuals
+from jaxem.rows import Rows
 from jaxem.sequences import read_sequences
 
 HALVINGS = 80  # of the bracket about a quantile

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.factors import ChainFactors
 from jaxem.imputation import as_given, completed_given
 from jaxem.kernels import moving_chain
@@ -21,6 +21,7 @@ from jaxem.kernels.moving_chain import MovingChain
 from jaxem.kernels.quantiles import PseudoResiduals
 from jaxem.kernels.stationary import stationary
 from jaxem.models.markov_forecast import Forecast, forecast, pseudo_residuals
+from jaxem.rows import Rows
 from jaxem.sequences import read_sequences
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxem import coordinates, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, Table, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.domains import Derived, Positive, Real, Simplex
 from jaxem.kernels import autoregression, chain, structured_chain
 from jaxem.kernels.autoregression import Autoregression, Moments
@@ -28,6 +28,7 @@ from jaxem.models.stationary_step import maximize_stationary
 from jaxem.models.switching_inputs import check_series, foretold, lagged, read_series, simulate, start
 from jaxem.priors import dot_log
 from jaxem.regimes import RegimeTable
+from jaxem.rows import Rows, Table
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import lane_weights, sequence_sums, states_to_rows, step_weights, to_rows
 

@@ -14,15 +14,17 @@ from jax.tree_util import Partial
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows, rows_for
+from jaxem.data import as_rows, prepare_batch, prepare_rows, rows_for
 from jaxem.domains import Simplex
 from jaxem.factors import row_evidence
+from jaxem.family import check_family, check_prior, spoken
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.conjugate_models import ConjugateMixture
 from jaxem.priors import MixturePrior, dot_log
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows
 
 
 class MixtureParams(NamedTuple):

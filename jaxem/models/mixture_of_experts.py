@@ -15,15 +15,17 @@ from jax.tree_util import Partial
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_rows
 from jaxem.checks import as_key, check_count, check_matrix, is_traced
-from jaxem.data import Rows, as_rows, cut_batch, cut_rows, rows_for
+from jaxem.data import as_rows, cut_batch, cut_rows, rows_for
 from jaxem.domains import Contrast
 from jaxem.factors import row_evidence
+from jaxem.family import check_family, check_prior, spoken
 from jaxem.inputs import Regression
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, log_gate, move_gate
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.mixture import softmax
 from jaxem.restrict import GIVEN, Restrictions, breaks_symmetry, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows
 
 
 class GateParams(NamedTuple):

@@ -13,16 +13,18 @@ import numpy as np
 from jaxem import coordinates, initialize, reduce
 from jaxem.assign import Assign, Assigned, assign_paths
 from jaxem.checks import as_key, check_count, check_matrix
-from jaxem.data import Rows, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.domains import Derived, Domain, Simplex
+from jaxem.family import check_family, check_prior, spoken
 from jaxem.kernels import moving_chain
 from jaxem.kernels.gate import GateFrame, GateStatistics, expected_log_gate, gate_step, gate_sums, move_gate
 from jaxem.kernels.moving_chain import MovingChain
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of, spoken
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.markov_checks import check_initial, shares
 from jaxem.models.markov_readings import MarkovReadings
 from jaxem.models.mixture_of_experts import GateParams, own, read_gated
 from jaxem.priors import dot_log
+from jaxem.rows import Rows
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import lane_weights, sequence_sums, states_to_rows, step_weights, to_lanes, to_rows
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jaxem import coordinates
 from jaxem.assign import uniforms
 from jaxem.checks import as_key
-from jaxem.data import Rows, as_rows
+from jaxem.data import as_rows
 from jaxem.factors import ChainFactors
 from jaxem.kernels import chain, structured_chain
 from jaxem.kernels.chain import Chain
 from jaxem.kernels.structured_chain import LOGS
+from jaxem.rows import Rows
 from jaxem.steps import lane_weights, states_to_rows, to_rows
 
 

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 
 from jaxem import coordinates, reduce
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, prepare_batch, prepare_rows, rows_for
+from jaxem.data import as_rows, prepare_batch, prepare_rows, rows_for
+from jaxem.family import check_family, check_prior
 from jaxem.imputation import as_given, completed_rows
-from jaxem.model import Expectation, Model, check_family, check_prior, size_of
+from jaxem.model import Expectation, Model, size_of
 from jaxem.models.conjugate_models import ConjugateSingle
 from jaxem.restrict import GIVEN, Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxem import coordinates, linear_moments
 from jaxem.checks import as_key, check_count
-from jaxem.data import Rows, as_rows, rows_for
+from jaxem.data import as_rows, rows_for
 from jaxem.domains import PositiveDefinite, Real
 from jaxem.kernels.linalg import cholesky
 from jaxem.linear_moments import Block, BlockCovariance, LinearMoments, read_blocks
@@ -23,6 +23,7 @@ from jaxem.models.state_space_moments import begin_state_space, posterior_moment
 from jaxem.models.state_space_readings import StateSpaceReadings, remarks_on
 from jaxem.restrict import GIVEN, Restrictions, paths_of, restrict, restrictions
 from jaxem.restrict import m_step as restricted_m_step
+from jaxem.rows import Rows
 from jaxem.sequence_rows import prepare_sequence_batch, prepare_sequences
 from jaxem.steps import step_weights
 

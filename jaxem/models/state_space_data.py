@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.checks import check_matrix, is_traced
-from jaxem.data import Rows, Table, moments_of
+from jaxem.data import moments_of
 from jaxem.inputs import count_rows
 from jaxem.layout import WIDE
+from jaxem.rows import Rows, Table
 from jaxem.sequences import Sequences
 
 

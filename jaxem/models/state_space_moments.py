@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.data import Rows
 from jaxem.kernels import kalman
 from jaxem.kernels.kalman import Absorbed, Cells, Dynamics, lifted, mm, outer, turned
 from jaxem.linear_moments import LinearMoments
+from jaxem.rows import Rows
 from jaxem.steps import lane_weights, sequence_sums, to_lanes, to_rows
 
 LOG_2PI = math.log(2 * math.pi)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxem import coordinates
 from jaxem.checks import as_key, check_count, check_matrix
-from jaxem.data import Rows, rows_for
+from jaxem.data import rows_for
 from jaxem.imputation import as_given
 from jaxem.kernels import kalman
 from jaxem.kernels.kalman import mm, outer, turned
@@ -25,6 +25,7 @@ from jaxem.models.state_space_moments import (
     posterior_moments,
     scored,
 )
+from jaxem.rows import Rows
 from jaxem.sequences import read_sequences
 from jaxem.steps import to_rows
 

@@ -12,11 +12,12 @@ from jax.scipy.special import log_ndtr
 
 from jaxem import coordinates, initialize
 from jaxem.checks import check_matrix, is_traced
-from jaxem.data import Rows, Table, moments_of
+from jaxem.data import moments_of
 from jaxem.kernels import autoregression, structured_chain
 from jaxem.kernels.quantiles import normal_quantile
 from jaxem.models.path_readings import ahead
 from jaxem.newton import damped_step
+from jaxem.rows import Rows, Table
 from jaxem.sequences import read_sequences
 from jaxem.steps import lane_weights, to_lanes, to_rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxem.canvas import GREY, axes_or_new, check_drawable, colours, legend_below, name_ticks, short
-from jaxem.data import Rows
+from jaxem.rows import Rows
 from jaxem.sequences import Sequences, read_sequences
 from jaxem.states import average_transition
 from jaxem.view import view_of

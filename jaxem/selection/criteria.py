@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.result import Fit
+from jaxem.rows import Rows
 
 
 class Criteria(NamedTuple):

@@ -10,11 +10,12 @@ import numpy as np
 
 from jaxem.algorithms import algorithm_for
 from jaxem.checks import as_key, check_count, check_informative
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.fit import check_stop
 from jaxem.information import unit_weights
 from jaxem.lanes import Reweighted, begin, choose_each, draw_starts_batch, drive
 from jaxem.result import Status, Stop
+from jaxem.rows import Rows
 
 
 class CrossValidation(NamedTuple):

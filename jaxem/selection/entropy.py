@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.data import Rows
+from jaxem.rows import Rows
 
 
 def entropy(responsibilities: Any, weights: Any = None) -> float:

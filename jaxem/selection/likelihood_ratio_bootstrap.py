@@ -10,12 +10,13 @@ import numpy as np
 
 from jaxem.algorithms import algorithm_for
 from jaxem.checks import as_key, check_count, check_informative
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.fit import check_stop, fit
 from jaxem.inference.replicates import replicate, template_of
 from jaxem.information import unit_weights
 from jaxem.lanes import begin, choose_each, draw_starts_batch, drive, over_lanes
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 from jaxem.selection.splitting import check_nested, nested_starts
 from jaxem.settings import short_name
 

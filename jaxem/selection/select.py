@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from jaxem.checks import as_key, check_count, check_informative
-from jaxem.data import Rows, prepare
+from jaxem.data import prepare
 from jaxem.fit import fit
 from jaxem.model import Model
 from jaxem.multi_start import Search, check_kind
 from jaxem.restarts import reached_best
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 from jaxem.selection.criteria import criteria, units_of
 from jaxem.selection.cross_validation import check_folds, cross_validate
 from jaxem.selection.entropy import share_known, state_entropy

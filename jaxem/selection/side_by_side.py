@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxem.algorithms import algorithm_for
 from jaxem.checks import check_informative
-from jaxem.data import Rows
 from jaxem.fit import check_stop, fit
 from jaxem.lanes import Variants, begin, choose_each, draw_starts, drive
 from jaxem.result import Fit, Status, Stop
+from jaxem.rows import Rows
 
 
 def alike(models: Sequence[Any], prepared: Sequence[Rows]) -> list[list[int]]:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxem import initialize
 from jaxem.coordinates import settle
-from jaxem.data import Rows
 from jaxem.domains import Derived, Simplex
 from jaxem.restrict import Restrictions
+from jaxem.rows import Rows
 
 
 def check_nested(small: Any, large: Any) -> None:

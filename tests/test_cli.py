@@ -167,6 +167,18 @@ def test_quiet_says_nothing(data, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_search(data, tmp_path):
+    """A start from merged clusters, which no chance is in: the same whatever the seed."""
+    told = []
+    for seed in "12":
+        out = tmp_path / f"{seed}.json"
+        line = ["fit", str(data), "--components", "2", "--columns", "height,width", "--search", "hierarchical", "--seed", seed]
+        assert cli.main([*line, "--output", str(out), "--quiet"]) == 0
+        told.append(json.loads(out.read_text()))
+    assert told[0]["params"] == told[1]["params"]
+    assert len(told[0]["restarts"]) == 2  # one by each criterion
+
+
 def test_single_gaussian_and_prior(data, tmp_path):
     output = tmp_path / "fit.json"
     options = ["--model", "gaussian", "--columns", "height,width", "--prior", "weak", "--output", str(output), "--quiet"]
@@ -240,6 +252,10 @@ CASES = {
     "picture": [[*fit_options("{data}"), "--plot", "fit.bmp"], "unknown kind of picture"],
     "over_the_data": [[*fit_options("{data}"), "--impute", "{data}"], "not that of the data"],
     "output_is_a_folder": [[*fit_options("{data}"), "--output", "{folder}"], "not a file"],
+    "search_and_restarts": [[*fit_options("{data}"), "--search", "halving"], "--restarts: --search finds its own starts"],
+    "search_of_two": [
+        ["fit", "{data}", "--components", "2", "--columns", "height", "--search", "split-and-merge"], "three components at a time",
+    ],
     "demo_picture": [["demo", "--output", "demo.txt"], "unknown kind of picture"],
 }
 

@@ -15,7 +15,7 @@ from jaxem import catalogue
 from jaxem.catalogue import MODELS, CommandError, flag
 from jaxem.commands.case import Case, check_case, load
 from jaxem.commands.model_file import write_model
-from jaxem.commands.options import add_case, add_command, add_quiet, add_stop, whole
+from jaxem.commands.options import add_case, add_command, add_quiet, add_starts, add_stop, search_of
 from jaxem.commands.output import check_picture, check_targets, draw, ended_by_interrupt, need, writing
 from jaxem.commands.progress import watching
 from jaxem.commands.standard_errors import Told, add_errors, check_errors, check_possible, tell_errors
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     add_case(parser)
     option = parser.add_argument_group("fit").add_argument
-    option("--restarts", type=whole(1), metavar="R", help=f"random starts (default: {RESTARTS}; 1 where starts are not random)")
+    add_starts(option, f"{RESTARTS}; 1 where starts are not random")
     add_stop(option, Stop().max_steps)
     add_errors(parser)
     option = parser.add_argument_group("output").add_argument
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
     if options.impute is not None:
         _check_imputable(options, case.model, case.rows)
     check_possible(options, case)
-    restarts = options.restarts or (RESTARTS if case.model.needs_key else 1)
+    starts = _starts(options, case)
     stop = Stop(options.tolerance, max_steps=options.max_steps)
     with watching(not options.quiet, short_name(case.model)) as watch, ended_by_interrupt(options.own_process):
-        fitted = fit(case.model, case.rows, key=options.seed, restarts=restarts, stop=stop, progress=watch and watch.fitting)
+        fitted = fit(case.model, case.rows, key=options.seed, stop=stop, progress=watch and watch.fitting, **starts)
     told = Told(fitted, None, None, "")
     try:
         if options.se is not None:
@@ -81,6 +81,18 @@ def run(options: argparse.Namespace) -> int:
         if not options.quiet:
             _print(options, case, told)
     return 0 if int(fitted.status) in (Status.CONVERGED, Status.MAX_STEPS) else 1
+
+
+def _starts(options: argparse.Namespace, case: Case) -> dict[str, Any]:
+    """Random starts, or a search that the model allows."""
+    search = search_of(options)
+    if search is None:
+        return {"restarts": options.restarts or (RESTARTS if case.model.needs_key else 1)}
+    try:
+        search.check(case.model, None)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--search {options.search}: {str(error).removeprefix('search: ')}") from error
+    return {"search": search}
 
 
 def _print(options: argparse.Namespace, case: Case, told: Told) -> None:

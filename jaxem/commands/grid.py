@@ -8,13 +8,14 @@ from typing import Any
 
 from jaxem.catalogue import CommandError
 from jaxem.commands.case import Case, another, check_case, load
-from jaxem.commands.options import add_stop, one_of, whole
+from jaxem.commands.options import add_starts, add_stop, one_of, search_of, whole
 from jaxem.commands.output import ended_by_interrupt
 from jaxem.commands.progress import watching
 from jaxem.result import Stop
 from jaxem.selection import Selection, select
 from jaxem.selection.selection import CRITERIA
 
+RESTARTS = 10
 GRID = ("components", "states", "factors", "regimes", "order", "covariance")  # options that take several values
 
 
@@ -23,7 +24,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     option: Any = parser.add_argument_group("selection").add_argument
     option("--criterion", **one_of(*CRITERIA), default="bic", help="what ranks models: %(choices)s (default: %(default)s)")
     option("--folds", type=whole(2), metavar="F", help="cross-validate every model with so many folds (default: do not)")
-    option("--restarts", type=whole(1), metavar="R", default=10, help="random starts of each model (default: %(default)s)")
+    add_starts(option, f"{RESTARTS} of each model")
     add_stop(option, Stop().max_steps)
 
 
@@ -42,6 +43,7 @@ def check_grid(options: argparse.Namespace) -> list[argparse.Namespace]:
     """
     if options.criterion == "cv_log_likelihood" and options.folds is None:
         raise CommandError("--criterion cv_log_likelihood: needs a number of folds, for instance --folds 5")
+    search_of(options)
     grid = grid_of(options)
     for each in grid:
         check_case(each)
@@ -56,8 +58,8 @@ def fit_grid(options: argparse.Namespace, grid: list[argparse.Namespace]) -> tup
     with watching(not options.quiet) as watch, ended_by_interrupt(options.own_process):
         try:
             found = select(
-                [case.model for case in cases], first.data, options.criterion, options.seed, options.restarts, options.folds,
-                weights=first.weights, stop=stop, progress=watch and watch.selecting,
+                [case.model for case in cases], first.data, options.criterion, options.seed, options.restarts or RESTARTS,
+                options.folds, weights=first.weights, stop=stop, search=search_of(options), progress=watch and watch.selecting,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise CommandError(f"{options.data}: {str(error).removeprefix('y: ')}") from error

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxem import catalogue
-from jaxem.catalogue import DISTRIBUTIONS, MODELS, ROTATIONS
+from jaxem.catalogue import DISTRIBUTIONS, MODELS, ROTATIONS, CommandError
 from jaxem.families.gaussian_shapes import SHAPES, WORDS
+from jaxem.multi_start import Search, hierarchical, split_and_merge, successive_halving
 from jaxem.result import Stop
 
 COVARIANCES = (*WORDS, *SHAPES)
+SEARCHES = {"halving": successive_halving, "split-and-merge": split_and_merge, "hierarchical": hierarchical}
 
 
 class Layout(argparse.HelpFormatter):
@@ -86,6 +88,25 @@ def add_case(parser: argparse.ArgumentParser, several: bool = False) -> None:
     add("--no-intercept", action="store_true", default=None, help="the regression has no intercept")
     add("--option", type=setting, action="append", metavar="NAME=VALUE", help="any other setting of the family; repeatable")
     add("--prior", **one_of("weak"), help="weak: under which no Gaussian component can collapse (default: none)")
+
+
+def add_starts(add: Callable[..., Any], default: str) -> None:
+    """How starts are found: drawn at random, or by a search of its own."""
+    add("--restarts", type=whole(1), metavar="R", help=f"random starts (default: {default})")
+    add("--search", **one_of(*SEARCHES), help="find starts by %(choices)s, in place of --restarts (default: do not)")
+
+
+def search_of(options: argparse.Namespace) -> Search | None:
+    """What `--search` names, None where nothing.
+
+    Raises:
+        CommandError: `--restarts` beside it.
+    """
+    if options.search is None:
+        return None
+    if options.restarts is not None:
+        raise CommandError("--restarts: --search finds its own starts; leave one of them out")
+    return SEARCHES[options.search]()
 
 
 def add_stop(add: Callable[..., Any], max_steps: int) -> None:

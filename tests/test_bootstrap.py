@@ -84,6 +84,7 @@ def test_of_a_mean():
     assert (np.abs(np.stack([lower.mean, upper.mean]) - ends) <= (error + 0.1) * y.std(axis=0) / np.sqrt(len(y))).all()
 
 
+@pytest.mark.slow
 def test_same_key_same_refits():
     y = columns()
     first, again, other = (of_mean(y, key=key).draws for key in (3, jax.random.key(3), 4))
@@ -115,6 +116,7 @@ def test_groups_are_drawn_as_one():
     assert (expected > 1.5 * y.std(axis=0) / np.sqrt(len(y))).any()  # rows alone would tell another
 
 
+@pytest.mark.slow
 def test_parametric_keeps_the_holes():
     y = holed()
     found = of_mean(y, "parametric_bootstrap")

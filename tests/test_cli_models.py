@@ -104,6 +104,7 @@ def run_model(name, options, sheet, folder, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_factor_analysis_of_a_correlation_matrix(tmp_path, capsys):
     reference, output = Path(__file__).parent / "reference" / "factor_ability", tmp_path / "fit.json"
     expected = json.loads((reference / "expected.json").read_text())

@@ -139,7 +139,7 @@ def test_concentration_from_1e_minus_6_to_1e6(d):
         assert np.isfinite(slope)
 
 
-@pytest.mark.parametrize("kappa", some([1e-6, 1e-2, 1.0, 1e2, 1e4, 1e6], [1.0, 1e6]))
+@pytest.mark.parametrize("kappa", some([1e-6, 1e-2, 1.0, 1e2, 1e4, 1e6], [1.0, 1e6], pytest.mark.thorough))
 def test_concentration_is_found_again(kappa):
     """The M-step inverts A_d: rows whose resultant is A_3(kappa) = coth kappa - 1 / kappa give kappa back."""
     with mpmath.workdps(50):

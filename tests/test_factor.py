@@ -222,6 +222,7 @@ def test_float32_in_odd_units():
     np.testing.assert_allclose(rough.params.uniquenesses / units**2, fine.params.uniquenesses, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_mixture_of_factor_analysers():
     """Two groups of other loadings are found; loadings come out in the rotation with L' Psi^-1 L diagonal."""
     y = np.concatenate([simulate(200), simulate(200, seed=2)[:, ::-1] + 4])

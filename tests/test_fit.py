@@ -143,6 +143,7 @@ def test_batch_equals_single_fits():
         np.testing.assert_allclose(batch.params.components.mean[i], alone.params.components.mean, atol=max(1e-5, digits))
 
 
+@pytest.mark.slow
 def test_batch_with_weights_and_restarts():
     sets = [simulate(60, seed=1, holes=0), simulate(80, seed=2, holes=0)]
     weights = [np.random.default_rng(i).integers(0, 3, len(y)).astype(float) for i, y in enumerate(sets)]
@@ -176,6 +177,7 @@ def test_jit_and_vmap():
     np.testing.assert_allclose(both.log_likelihood[0], both.log_likelihood[1], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_vmap_over_weights_starts_and_priors_on_data_with_holes():
     data = jaxem.prepare(MODEL, Y)
     start = MODEL.init(0, data)

@@ -27,6 +27,7 @@ def through_params(slope, stop=STOP, **options):
     return MODEL.log_likelihood(fit.params, jnp.concatenate([z[:5], z[-5:]]))
 
 
+@pytest.mark.slow
 def test_encoder_is_trained_through_the_params():
     """Forward and reverse mode under jit are one number, and that of refits (central differences, error h^2)."""
     here = 0.3

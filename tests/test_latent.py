@@ -78,6 +78,7 @@ def test_information_by_autodiff():
     np.testing.assert_allclose(statistics.expansion.curvature[0, 0] * du**2, EXPECTED["complete_information"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_readme(capsys):
     """The section runs as it stands, and says what comes out."""
     section = re.search(r"## Your own model\n(.*?)\n## ", (HERE.parent / "README.md").read_text(), re.DOTALL)[1]
@@ -143,6 +144,7 @@ class Shape(NamedTuple):
     covariance: Any
 
 
+@pytest.mark.slow
 def test_matrices_and_newton_from_afar():
     """A two-state normal scale mixture with a covariance matrix: Newton's M-step finds the maximum that a closed one finds."""
     rng = np.random.default_rng(2)
@@ -259,6 +261,7 @@ def test_refused(name):
         call()
 
 
+@pytest.mark.slow
 def test_poisson_is_a_latent_too():
     """The same mixture by hand and by the library."""
     y = np.random.default_rng(5).poisson([2.0, 9.0], (50, 2)).ravel()

@@ -101,6 +101,7 @@ def test_states_and_cells_of_a_mixture():
 # data sets
 
 
+@pytest.mark.slow
 def test_forms_of_data(air):
     """Rows in order, observed cells as given; a frame is answered by a frame with its index and its other columns."""
     y, params = air
@@ -269,6 +270,7 @@ def little(y, mean, spread):
     return total, df
 
 
+@pytest.mark.slow
 def test_little_on_airquality():
     """R's naniar 1.1.0 gives 35.10613 on 14 degrees of freedom, p = 0.00141778, 4 patterns."""
     y = airquality()

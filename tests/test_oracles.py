@@ -82,6 +82,7 @@ def test_murray_has_two_maxima(sign):
     assert information.min() > 0.1, "a maximum has positive definite information"
 
 
+@pytest.mark.slow
 def test_murray_saddle_is_no_maximum():
     fit, expected, gradient, information = murray(0.0)
     assert abs(float(fit.log_likelihood) - expected["saddle"]["logLik"]) < 1e-6

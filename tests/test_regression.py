@@ -58,6 +58,7 @@ def test_tobit_affairs():
     np.testing.assert_allclose(scale_of(fit.params), truth["sigma"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_truncated_mroz_hours():
     names = ["nwifeinc", "education", "experience", "expersq", "age", "youngkids", "oldkids"]
     y, expected = case("truncated_mroz_hours", ["hours", *names])
@@ -88,6 +89,7 @@ def test_interval_regression_breast_cosmesis(number):
     np.testing.assert_allclose(found, list(truth["params"].values()), atol=expected["tolerances"]["params"])
 
 
+@pytest.mark.slow
 def test_t_regression_stackloss():
     y, expected = case("t_regression_stackloss", ["stack.loss", "Air.Flow", "Water.Temp", "Acid.Conc."])
     data = Regression(y[:, 0], y[:, 1:])
@@ -116,7 +118,7 @@ def test_mixture_regression_tone(seed):
     np.testing.assert_allclose(fit.params.weights, truth["weights"], atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", some(range(3), [0]))
+@pytest.mark.parametrize("seed", some(range(3), [0], pytest.mark.thorough))
 def test_mixture_experts_patent(seed):
     y, expected = case("mixture_experts_patent", ["Patents", "lgRD", "RDS"])
     data = Regression(y[:, 0], y[:, 1:2], gate=y[:, 2:])
@@ -293,6 +295,7 @@ def test_weights_are_replications(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_limit_is_least_squares():
     """Without a censored row Tobit is least squares; so is truncation far away, and a t of many degrees of freedom."""
     least = jaxem.fit(Single(LinearRegression()), Regression(Y, X)).params

@@ -54,6 +54,7 @@ def test_one_weight_fixed_leaves_the_others_their_share():
     assert np.abs(gradient).max() < 1e-2
 
 
+@pytest.mark.slow
 def test_structural_zero_of_a_category_stays_zero():
     y = RNG.integers(3, size=(80, 2)).astype(float)
     zero = np.full((2, 2, 3), np.nan)

@@ -37,7 +37,7 @@ def test_animals():
     np.testing.assert_allclose(fit.params.mean, truth["params"]["means"][0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("seed", some(range(3), [0]))
+@pytest.mark.parametrize("seed", some(range(3), [0], pytest.mark.thorough))
 def test_quakes(seed):
     y, expected = case("student_t_mixture_quakes", ["lat", "long"])
     fit = jaxem.fit(Mixture(StudentT(dof="common"), 2), y, key=seed, restarts=3, stop=TIGHT)
@@ -48,7 +48,7 @@ def test_quakes(seed):
     assert Mixture(StudentT(dof="common"), 2).n_parameters(2) == expected["n_params"]
 
 
-@pytest.mark.parametrize("seed", some(range(2), [0]))
+@pytest.mark.parametrize("seed", some(range(2), [0], pytest.mark.thorough))
 def test_old_faithful(seed):
     y, expected = case("t_mixture_old_faithful", ["eruptions", "waiting"])
     fit = jaxem.fit(Mixture(StudentT(dof="common"), 2), y, key=seed, restarts=3, stop=TIGHT)
@@ -66,6 +66,7 @@ def test_expanded_m_step_takes_a_fifth_of_the_steps():
     assert 5 * expanded.steps < plain.steps
 
 
+@pytest.mark.slow
 def test_normal_data_send_dof_to_infinity_and_it_is_said():
     y = np.random.default_rng(1).uniform(-1, 1, size=(300, 2))
     model = Single(StudentT())

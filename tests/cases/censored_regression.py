@@ -91,9 +91,9 @@ SINGLE = Single(CensoredRegression("weibull"))
 ROWS = [
     NORMAL,
     row("weibull", entry=True, slow=True),
-    row("lognormal", entry=True, shift=2, slow=True),
-    row("loglogistic", slow=True),
-    row("exponential", entry=True, slow=True),
+    row("lognormal", entry=True, shift=2, rare=True),
+    row("loglogistic", rare=True),
+    row("exponential", entry=True, rare=True),
     row("normal", plain=True, slow=True),
     replace(NORMAL, name="single-censored-weibull", model=SINGLE, slow=True, oracle=oracle("weibull"),
             simulate=lambda n, seed=0: simulate("weibull", n, seed, states=1), start=lambda: one_state(start("weibull"), SINGLE)),

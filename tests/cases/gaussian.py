@@ -83,13 +83,14 @@ def rows():
     for kind in COVARIANCES:
         base = Row(
             f"mixture-{kind}", Mixture(Gaussian(kind), K), simulate, lambda kind=kind: start(kind), oracle(kind), marginal(kind),
-            core=kind == "full", slow=kind in ("tied", "spherical"),
+            core=kind == "full", slow=kind == "tied", rare=kind == "spherical",
         )  # fmt: skip
         single = Single(Gaussian(kind))
         rest = kind != "full"
         out += [
             base,
-            replace(base, name=f"{base.name}-whitened", model=Mixture(Gaussian(kind, kernel="whitened"), K), slow=rest),
+            replace(base, name=f"{base.name}-whitened", model=Mixture(Gaussian(kind, kernel="whitened"), K), slow=rest,
+                    rare=kind in ("diagonal", "spherical")),
             replace(base, name=f"{base.name}-prior", model=Mixture(Gaussian(kind), K, prior=prior()), slow=rest, core=False),
             replace(
                 base, name=f"single-{kind}", model=single, slow=True, core=False,

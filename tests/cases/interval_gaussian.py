@@ -81,7 +81,7 @@ def rows():
         single = Single(Gaussian(kind))
         base = Row(
             f"mixture-interval-{kind}", Mixture(Gaussian(kind), K), simulate, lambda kind=kind: start(kind), oracle(kind), None,
-            slow=kind != "diagonal",
+            slow=kind == "full", rare=kind in ("tied", "spherical"),
         )  # fmt: skip
         out += [
             base,

@@ -62,8 +62,8 @@ PRIOR = MixturePrior(jnp.asarray(1.5), gaussian.prior(single=True))
 ROWS = [
     FREE,
     row("tied", "common", 5.0, slow=True),
-    row("diagonal", 4.0, 4.0, slow=True),
-    row("spherical", "common", 5.0, slow=True),
+    row("diagonal", 4.0, 4.0, rare=True),
+    row("spherical", "common", 5.0, rare=True),
     replace(FREE, name="mixture-student-prior", model=Mixture(StudentT(dof=4.0), K, prior=PRIOR), slow=True,
             start=lambda: start("full", 4.0)),
     replace(FREE, name="single-student", model=SINGLE, start=lambda: one_state(start("full"), SINGLE), slow=True),

@@ -51,7 +51,7 @@ SINGLE = Single(TruncatedRegression(1.5, 6.5))
 ROWS = [
     BOTH,
     row(1.5, None),
-    row(None, 6.5, slow=True),
+    row(None, 6.5, rare=True),
     replace(BOTH, name="single-truncated-regression", model=SINGLE, start=lambda: one_state(start(), SINGLE),
             simulate=lambda n, seed=0: simulate(1.5, 6.5, n, seed, states=1)),
 ]  # fmt: skip

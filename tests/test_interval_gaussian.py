@@ -142,7 +142,7 @@ def test_float32_keeps_its_digits():
     np.testing.assert_allclose(narrow, wide, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_five_censored_cells_in_a_row():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(5, 7))

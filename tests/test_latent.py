@@ -199,7 +199,7 @@ def test_states_are_drawn_from_their_posterior():
         NEWTON.sample(0, params, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_drawn_rows_and_batch():
     def simulate(key, params):
         inflated, count = jax.random.split(key)

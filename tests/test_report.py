@@ -209,8 +209,8 @@ def _unit(y):
     return y / np.linalg.norm(y, axis=1, keepdims=True)
 
 
-LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("hidden-markov", "survival", "many-components")]
-LONGER = ("latent-class", "regression", "factors", "level", "own", "selected", "directions", "many-columns")
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("hidden-markov", "survival")]
+LONGER = ("many-components", "latent-class", "regression", "factors", "level", "own", "selected", "directions", "many-columns")
 
 
 @pytest.mark.parametrize("name", [*LONG, *(pytest.param(name, marks=pytest.mark.thorough) for name in LONGER)])

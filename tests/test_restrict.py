@@ -32,7 +32,7 @@ def test_fixed_cells_stay_and_the_rest_is_the_maximum_of_scipy():
     assert abs(float(fit.log_likelihood) + best.fun) < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_tied_by_name_is_the_tied_family():
     y = simulate(120, holes=0.1)
     ours = jaxem.fit(Mixture(Gaussian(), 3, tied=("covariance",)), y, key=0, restarts=6, stop=TIGHT)

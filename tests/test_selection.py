@@ -312,7 +312,7 @@ def test_a_fold_that_fails_has_no_number():
 # bootstrap of the likelihood ratio
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_kinds_of_counts():
     found = bootstrap_likelihood_ratio(Mixture(Poisson(), 1), Mixture(Poisson(), 2), COUNTS, draws=19)
     one = stats.poisson.logpmf(COUNTS, COUNTS.mean()).sum()

@@ -17,7 +17,9 @@ from jaxem.multi_start import Search, hierarchical, split_and_merge, successive_
 from jaxem.result import Stop
 
 COVARIANCES = (*WORDS, *SHAPES)
-SEARCHES = {"halving": successive_halving, "split-and-merge": split_and_merge, "hierarchical": hierarchical}
+SEARCHES: dict[str, Callable[[], Search]] = {
+    "halving": successive_halving, "split-and-merge": split_and_merge, "hierarchical": hierarchical,
+}  # fmt: skip
 
 
 class Layout(argparse.HelpFormatter):
